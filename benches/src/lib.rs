@@ -1,0 +1,1 @@
+//! Criterion benches, the cluster generator and the side-by-side runs.

@@ -1,0 +1,1 @@
+//! The svc command-line tool, the conformance runner and small daemons.
