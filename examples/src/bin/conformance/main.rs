@@ -90,9 +90,9 @@ fn run_file(
     Ok((cases.len() - failed, failed))
 }
 
-/// The first 2,000 bytes or so.
+/// The first 2,000 characters.
 fn shorten(text: &str) -> &str {
-    text.get(..text.floor_char_boundary(2_000)).unwrap_or(text)
+    text.char_indices().nth(2_000).map_or(text, |(end, _)| &text[..end])
 }
 
 fn list(path: &Path, files: &mut Vec<PathBuf>) -> Result<(), String> {
