@@ -13,4 +13,6 @@ macro_rules! areas {
     };
 }
 
-areas! {}
+areas! {
+    "selector" = selector "../../../../svc-model/tests/conformance/selector.rs";
+}
