@@ -3,3 +3,9 @@
 #![forbid(unsafe_code)]
 
 extern crate alloc;
+
+pub mod host;
+pub mod ipset;
+pub mod outcome;
+pub mod packet;
+pub mod xtables;
