@@ -8,4 +8,5 @@ pub mod host;
 pub mod ipset;
 pub mod outcome;
 pub mod packet;
+mod walk;
 pub mod xtables;
