@@ -3,3 +3,14 @@
 #![forbid(unsafe_code)]
 
 extern crate alloc;
+
+mod config;
+pub mod host;
+pub mod ipset;
+pub mod iptables;
+pub mod outcome;
+pub mod packet;
+pub mod plan;
+pub mod xtables;
+
+pub use config::{LocalDetector, NodePortAddresses, ProxyConfig};
