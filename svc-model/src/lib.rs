@@ -4,6 +4,7 @@
 
 extern crate alloc;
 
+mod cluster;
 mod labels;
 mod meta;
 pub mod name;
