@@ -6,6 +6,7 @@ extern crate alloc;
 
 mod compat;
 mod defaults;
+mod cluster;
 mod labels;
 mod meta;
 pub mod name;
