@@ -3,3 +3,19 @@
 #![forbid(unsafe_code)]
 
 extern crate alloc;
+
+mod labels;
+mod meta;
+pub mod object;
+mod scalar;
+pub mod selector;
+mod serde_util;
+
+pub use labels::{Annotations, Labels};
+pub use meta::{ObjectMeta, ObjectRef, ObjectReference, OwnerReference};
+pub use object::*;
+pub use scalar::{IntOrString, Port, Scalar, Sent, Timestamp};
+pub use selector::LabelSelector;
+
+pub use ipnet::IpNet;
+pub use smol_str::SmolStr;
