@@ -53,9 +53,9 @@ fn push(wire: &mut Vec<u8>, label: &[u8]) {
     wire.extend_from_slice(label);
 }
 
-/// Whether a name in wire form lies below `in-addr.arpa` or `ip6.arpa`. The two names themselves do not.
-pub(crate) fn is_reverse(name: &[u8]) -> bool {
-    below(name, IN_ADDR).or_else(|| below(name, IP6)).is_some_and(|at| at > 0)
+/// Whether a zone in wire form is `in-addr.arpa`, `ip6.arpa` or below.
+pub(crate) fn is_reverse(zone: &[u8]) -> bool {
+    below(zone, IN_ADDR).or_else(|| below(zone, IP6)).is_some()
 }
 
 /// The address that a reverse name stands for, if it is a whole one.
@@ -165,6 +165,6 @@ mod tests {
         let long: Name = alloc::format!("x.{}", reverse_name("fd00::a".parse().unwrap())).parse().unwrap();
         assert_eq!(address(long.wire(), Extra::Ignored), Some("fd00::a".parse().unwrap()));
         assert_eq!(address(long.wire(), Extra::Refused), None);
-        assert!(!is_reverse(IN_ADDR) && is_reverse(reverse_name("1.2.3.4".parse().unwrap()).wire()));
+        assert!(is_reverse(IN_ADDR) && is_reverse(reverse_name("1.2.3.4".parse().unwrap()).wire()));
     }
 }
