@@ -6,6 +6,7 @@ extern crate alloc;
 
 mod labels;
 mod meta;
+pub mod name;
 pub mod object;
 mod scalar;
 pub mod selector;
@@ -15,7 +16,7 @@ pub use labels::{Annotations, Labels};
 pub use meta::{ObjectMeta, ObjectRef, ObjectReference, OwnerReference};
 pub use object::*;
 pub use scalar::{IntOrString, Port, Scalar, Sent, Timestamp};
-pub use selector::LabelSelector;
+pub use selector::{LabelSelector, Selector};
 
 pub use ipnet::IpNet;
 pub use smol_str::SmolStr;
