@@ -4,9 +4,9 @@
 
 extern crate alloc;
 
+mod cluster;
 mod compat;
 mod defaults;
-mod cluster;
 mod labels;
 mod meta;
 pub mod name;
