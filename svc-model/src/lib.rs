@@ -4,7 +4,7 @@
 
 extern crate alloc;
 
-mod cluster;
+pub mod cluster;
 mod labels;
 mod meta;
 pub mod name;
@@ -13,6 +13,7 @@ mod scalar;
 pub mod selector;
 mod serde_util;
 
+pub use cluster::Cluster;
 pub use labels::{Annotations, Labels};
 pub use meta::{ObjectMeta, ObjectRef, ObjectReference, OwnerReference};
 pub use object::*;
