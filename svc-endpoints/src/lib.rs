@@ -3,3 +3,7 @@
 #![forbid(unsafe_code)]
 
 extern crate alloc;
+
+pub mod view;
+
+pub use view::{Endpoint, PortKey, PortPolicy, Selection, SliceCache, Viewpoint};

@@ -1,0 +1,18 @@
+//! The areas that the runner knows, each with its adapter.
+
+/// Runs the cases of one vector file: name and outcome of each. An error means that the file is
+/// unreadable.
+pub(crate) type Adapter = fn(&str) -> Result<Vec<(String, Result<(), String>)>, String>;
+
+macro_rules! areas {
+    ($($area:literal = $module:ident $path:literal;)*) => {
+        $(#[path = $path] mod $module;)*
+
+        /// Name and adapter of every area.
+        pub(crate) const AREAS: &[(&str, Adapter)] = &[$(($area, $module::run)),*];
+    };
+}
+
+areas! {
+    "selector" = selector "../../../../svc-model/tests/conformance/selector.rs";
+}
