@@ -5,6 +5,7 @@
 extern crate alloc;
 
 mod cluster;
+pub mod cluster;
 mod compat;
 mod defaults;
 mod labels;
@@ -16,6 +17,7 @@ pub mod selector;
 mod serde_util;
 pub mod validate;
 
+pub use cluster::Cluster;
 pub use compat::{Compat, SelectorValues};
 pub use labels::{Annotations, Labels};
 pub use meta::{ObjectMeta, ObjectRef, ObjectReference, OwnerReference};
