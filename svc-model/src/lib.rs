@@ -4,7 +4,6 @@
 
 extern crate alloc;
 
-mod cluster;
 pub mod cluster;
 mod compat;
 mod defaults;
