@@ -4,6 +4,7 @@
 
 extern crate alloc;
 
+pub mod allocation;
 mod compat;
 mod defaults;
 mod labels;
