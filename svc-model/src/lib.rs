@@ -4,6 +4,7 @@
 
 extern crate alloc;
 
+pub mod allocation;
 pub mod cluster;
 mod compat;
 mod defaults;
