@@ -5,6 +5,7 @@
 extern crate alloc;
 
 pub mod allocation;
+pub mod cluster;
 mod compat;
 mod defaults;
 mod labels;
@@ -17,6 +18,7 @@ pub mod selector;
 mod serde_util;
 pub mod validate;
 
+pub use cluster::Cluster;
 pub use compat::{Compat, SelectorValues};
 pub use labels::{Annotations, Labels};
 pub use meta::{ObjectMeta, ObjectRef, ObjectReference, OwnerReference};
