@@ -94,14 +94,18 @@ pub(crate) struct Filter<'q> {
 }
 
 impl<'q> Filter<'q> {
-    /// Whether an endpoint is asked for by its label.
-    pub(crate) fn is_single(&self) -> bool {
-        !self.endpoint.is_empty()
+    /// All endpoints that have some ports.
+    pub(crate) fn by_ports(ports: Ports<'q>) -> Self {
+        Self { ports, ..Self::default() }
     }
 
     fn takes_row(&self, entry: &Entry, row: &Row) -> bool {
         (self.endpoint.is_empty()
-            || entry.endpoints.label(row).get(1..).is_some_and(|label| label.eq_ignore_ascii_case(self.endpoint)))
+            || entry
+                .endpoints
+                .label(row)
+                .get(1..)
+                .is_some_and(|label| label.eq_ignore_ascii_case(self.endpoint)))
             && self.cluster.is_none_or(|cluster| {
                 entry.endpoints.slice_of(row).is_some_and(|slice| slice.cluster.eq_ignore_ascii_case(cluster))
             })
@@ -109,7 +113,11 @@ impl<'q> Filter<'q> {
     }
 
     /// Whether a row is asked for, and by which ports.
-    pub(crate) fn ports_of<'z>(&self, entry: &'z Entry, row: &Row) -> impl Iterator<Item = &'z Port> + Clone + use<'z, 'q> {
+    pub(crate) fn ports_of<'z>(
+        &self,
+        entry: &'z Entry,
+        row: &Row,
+    ) -> impl Iterator<Item = &'z Port> + Clone + use<'z, 'q> {
         let taken = self.takes_row(entry, row);
         let ports = entry.endpoints.slice_of(row).filter(|_| taken).map_or(&[][..], |slice| &slice.ports);
         let asked = self.ports;
@@ -132,7 +140,9 @@ impl<'q> Filter<'q> {
         if self.endpoint.is_empty() && self.topology.is_empty() {
             let slices = entry.endpoints.slices().iter().enumerate();
             return slices
-                .map(|(index, slice)| entry.endpoints.slice_rows(index).len() * self.ports.of(&slice.ports).count())
+                .map(|(index, slice)| {
+                    entry.endpoints.slice_rows(index).len() * self.ports.of(&slice.ports).count()
+                })
                 .sum();
         }
         self.rows(entry).map(|row| self.ports_of(entry, row).count()).sum()
@@ -185,7 +195,8 @@ impl<'z> Lookup<'z> {
             Place::Object(branch, service, leaf) => {
                 // The Service is looked up first: one that is found knows its namespace.
                 if branch == Branch::Service
-                    && let Some((_, entry)) = self.store.table(zone.side).find(question.labels(service, service + 2))
+                    && let Some((_, entry)) =
+                        self.store.table(zone.side).find(question.labels(service, service + 2))
                     && self.store.exposes(entry)
                 {
                     return self.service(entry, zone, question, leaf);
@@ -203,7 +214,9 @@ impl<'z> Lookup<'z> {
             (Branch::Pod, Some(_)) if leaf != Leaf::None && self.options.behavior == Behavior::Standards => {
                 Err(Absence::TooLong)
             }
-            (Branch::Pod, Some(pod)) => self.pod(question.label(pod), question.label(namespace)).map(Found::Pod),
+            (Branch::Pod, Some(pod)) => {
+                self.pod(question.label(pod), question.label(namespace)).map(Found::Pod)
+            }
         }
     }
 

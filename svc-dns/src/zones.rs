@@ -94,7 +94,9 @@ impl Zones {
         if !options.namespaces.is_empty() && options.namespace_labels.is_some() {
             return Err(OptionsError::TwoNamespaceFilters);
         }
-        if let Some(zone) = options.multicluster.iter().find(|zone| !options.zones.iter().any(|other| other.is(zone))) {
+        if let Some(zone) =
+            options.multicluster.iter().find(|zone| !options.zones.iter().any(|other| other.is(zone)))
+        {
             return Err(OptionsError::NotAZone(zone.clone()));
         }
         if options.zonal == crate::Zonal::On && options.endpoints == crate::Endpoints::Off {
@@ -156,7 +158,11 @@ impl Zones {
         let reference = object.object_ref();
         let options = &self.options;
         let presence = |face: Face| {
-            if selected(object.metadata(), options) { Presence::Some(face.into()) } else { Presence::Unselected }
+            if selected(object.metadata(), options) {
+                Presence::Some(face.into())
+            } else {
+                Presence::Unselected
+            }
         };
         let befores = match object {
             Object::Service(service) => {

@@ -4,6 +4,7 @@
 
 extern crate alloc;
 
+pub mod allocation;
 pub mod cluster;
 mod compat;
 mod defaults;
@@ -11,6 +12,7 @@ mod labels;
 mod meta;
 pub mod name;
 pub mod object;
+pub mod registry;
 mod scalar;
 pub mod selector;
 mod serde_util;

@@ -56,7 +56,8 @@ impl Zones {
     /// Follows aliases inside the zone.
     fn follow<'z>(&'z self, asked: Asked<'z, '_>, alias: &'z Alias) -> (Chain<'z>, End<'z>) {
         let mut chain = Chain::default();
-        let Alias::Name(mut target) = alias else { return (chain, End::Nowhere) };
+        let Alias::Name(target) = alias else { return (chain, End::Nowhere) };
+        let mut target = target;
         // An alias of itself, or of a name below it, is not followed.
         if below(target.wire(), asked.question.name()).is_some() {
             return (chain, End::Nowhere);
@@ -107,7 +108,8 @@ impl Zones {
             End::Inside(target) => {
                 let question = Question::new(target, asked.question.qtype());
                 let left = question.left_of(asked.zone.name.wire(), asked.zone.labels).unwrap_or_default();
-                let asked_last = Asked { question: &question, left, ..Asked::new(asked.zone, &question, left) };
+                let asked_last =
+                    Asked { question: &question, left, ..Asked::new(asked.zone, &question, left) };
                 let resolved = self.resolve_coredns(asked_last, upstream, &mut super::Nowhere);
                 if resolved != Ok(Answered::Records) {
                     return Answered::Nothing;

@@ -2,7 +2,7 @@
 
 mod chain;
 mod external;
-mod records;
+pub(crate) mod records;
 
 use alloc::vec::Vec;
 use core::net::IpAddr;
@@ -173,7 +173,12 @@ impl Zones {
     }
 
     /// Answers into a sink.
-    pub(crate) fn resolve(&self, question: &Question<'_>, upstream: &dyn Upstream, sink: &mut dyn Sink) -> Outcome {
+    pub(crate) fn resolve(
+        &self,
+        question: &Question<'_>,
+        upstream: &dyn Upstream,
+        sink: &mut dyn Sink,
+    ) -> Outcome {
         if !self.external.is_empty() {
             match self.resolve_external(question, upstream, sink) {
                 Outcome::Next => {}
@@ -212,7 +217,12 @@ impl Zones {
     }
 
     /// CoreDNS's order of looking: what exists depends on the type that is asked for.
-    fn resolve_coredns(&self, asked: Asked<'_, '_>, upstream: &dyn Upstream, sink: &mut dyn Sink) -> Resolved {
+    fn resolve_coredns(
+        &self,
+        asked: Asked<'_, '_>,
+        upstream: &dyn Upstream,
+        sink: &mut dyn Sink,
+    ) -> Resolved {
         let Asked { zone, question, left, .. } = asked;
         let lookup = self.lookup();
         let qtype = question.qtype();
@@ -247,17 +257,22 @@ impl Zones {
                 if let Found::Alias(alias) = found {
                     return Ok(self.chain_coredns(asked, alias, upstream, sink));
                 }
-                Ok(Answered::some(self.records(asked, found, sink)))
+                Ok(Answered::some(self.put_records(asked, found, sink)))
             }
             _ => {
                 let found = lookup.locate(zone, question, left)?;
-                Ok(Answered::some(self.records(asked, found, sink)))
+                Ok(Answered::some(self.put_records(asked, found, sink)))
             }
         }
     }
 
     /// The standards' order: a name exists or it does not, and then its types are looked at.
-    fn resolve_standards(&self, asked: Asked<'_, '_>, upstream: &dyn Upstream, sink: &mut dyn Sink) -> Resolved {
+    fn resolve_standards(
+        &self,
+        asked: Asked<'_, '_>,
+        upstream: &dyn Upstream,
+        sink: &mut dyn Sink,
+    ) -> Resolved {
         let Asked { question, left, .. } = asked;
         let qtype = question.qtype();
         if left == 0 {
@@ -270,7 +285,8 @@ impl Zones {
                 _ => {}
             }
         }
-        if let Some(addr) = reverse::address(question.lower(), Extra::Refused).filter(|_| asked.zone.reverse) {
+        if let Some(addr) = reverse::address(question.lower(), Extra::Refused).filter(|_| asked.zone.reverse)
+        {
             // The name exists for every type if it does for PTR.
             return if qtype == Type::PTR {
                 self.ptr(asked, addr, sink)
@@ -279,11 +295,15 @@ impl Zones {
             };
         }
         match self.exists(asked) {
-            Ok(Found::Alias(alias)) if qtype != Type::CNAME => Ok(self.chain_standards(asked, alias, upstream, sink)),
-            Ok(found) => Ok(Answered::some(self.records(asked, found, sink))),
+            Ok(Found::Alias(alias)) if qtype != Type::CNAME => {
+                Ok(self.chain_standards(asked, alias, upstream, sink))
+            }
+            Ok(found) => Ok(Answered::some(self.put_records(asked, found, sink))),
             Err(absence) => {
                 let other = match left {
-                    1 if question.label(0) == b"dns-version" => qtype == Type::TXT && self.version(asked, sink),
+                    1 if question.label(0) == b"dns-version" => {
+                        qtype == Type::TXT && self.version(asked, sink)
+                    }
                     2 if question.labels(0, 2) == b"\x02ns\x03dns" => self.name_server_addrs(asked, sink),
                     _ if self.has_below(asked) => false,
                     _ => return Err(absence),
@@ -329,7 +349,7 @@ impl Zones {
     }
 
     /// NS records of the apex with the name servers' addresses.
-    fn name_servers(&self, asked: Asked<'_, '_>, sink: &mut dyn Sink) -> bool {
+    pub(crate) fn name_servers(&self, asked: Asked<'_, '_>, sink: &mut dyn Sink) -> bool {
         let servers = self.server_addrs(asked.tail);
         let ttl = self.options.ttl;
         let mut seen: Vec<[&[u8]; 5]> = Vec::new();
@@ -373,7 +393,9 @@ impl Zones {
                     servers.push((NameRef { leaf, base, tail }, row.addr));
                 }
             } else {
-                servers.extend(face.addrs.iter().map(|addr| (NameRef { base, tail, ..NameRef::default() }, *addr)));
+                servers.extend(
+                    face.addrs.iter().map(|addr| (NameRef { base, tail, ..NameRef::default() }, *addr)),
+                );
             }
         }
         if !found {
@@ -400,12 +422,15 @@ impl Zones {
         ids.sort_unstable();
         ids.dedup();
         let mut entries: Vec<&Entry> = ids.into_iter().filter_map(|id| self.store.internal.get(id)).collect();
-        entries.sort_by_key(|entry| (entry.namespace_name(), entry.name()));
+        entries.sort_by(|a, b| a.cmp_name(b));
         entries
     }
 
     /// The rows of the slices that hold one of the server's addresses.
-    fn serving_rows<'a>(&'a self, entry: &'a Entry) -> impl Iterator<Item = &'a crate::store::endpoints::Row> {
+    fn serving_rows<'a>(
+        &'a self,
+        entry: &'a Entry,
+    ) -> impl Iterator<Item = &'a crate::store::endpoints::Row> {
         let endpoints = &entry.endpoints;
         let holds = |index: &usize| {
             endpoints.slice_rows(*index).iter().any(|row| self.options.local_addresses.contains(&row.addr))
@@ -420,12 +445,11 @@ impl Zones {
         let standards = self.options.behavior == Behavior::Standards;
         // CoreDNS looks at the namespace only where `namespaces` is set, so names that `namespace_labels` hides leak here.
         let open = !standards && self.options.namespaces.is_empty();
-        let visible = |entry: &&Entry| {
-            (open || self.store.exposes(entry)) && (!standards || entry.face().is_some())
-        };
-        let order = |entry: &&Entry| (entry.namespace_name(), entry.name());
+        let visible =
+            |entry: &&Entry| (open || self.store.exposes(entry)) && (!standards || entry.face().is_some());
+        let before = |a: &&Entry, b: &&Entry| a.cmp_name(b);
         let services = self.store.cluster_addrs.find(addr).filter_map(|id| self.store.internal.get(id));
-        if let Some(entry) = services.filter(visible).min_by(|a, b| order(a).cmp(&order(b))) {
+        if let Some(entry) = services.filter(visible).min_by(before) {
             let name = NameRef { base: [&entry.key, b"\x03svc"], tail, ..NameRef::default() };
             sink.record(Section::Answer, asked.owner(), ttl, DataRef::Ptr(name));
             return Ok(Answered::Records);
@@ -434,8 +458,9 @@ impl Zones {
         let mut last: Option<&Entry> = None;
         loop {
             let owners = self.store.endpoint_addrs.find(addr).filter_map(|id| self.store.internal.get(id));
-            let after = owners.filter(visible).filter(|entry| last.is_none_or(|last| order(&last) < order(entry)));
-            let Some(entry) = after.min_by(|a, b| order(a).cmp(&order(b))) else { break };
+            let after =
+                owners.filter(visible).filter(|entry| last.is_none_or(|last| last.cmp_name(entry).is_lt()));
+            let Some(entry) = after.min_by(before) else { break };
             last = Some(entry);
             let endpoints = &entry.endpoints;
             for row in endpoints.with_addr(addr) {
@@ -445,7 +470,8 @@ impl Zones {
                     continue;
                 }
                 any = true;
-                let name = NameRef { leaf: [endpoints.label(row), b""], base: [&entry.key, b"\x03svc"], tail };
+                let name =
+                    NameRef { leaf: [endpoints.label(row), b""], base: [&entry.key, b"\x03svc"], tail };
                 sink.record(Section::Answer, asked.owner(), ttl, DataRef::Ptr(name));
             }
         }

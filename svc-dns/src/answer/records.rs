@@ -32,7 +32,12 @@ pub(crate) fn endpoint_name<'a>(entry: &'a Entry, row: &Row, tail: &'a [u8]) -> 
 
 impl Zones {
     /// Puts the records of the asked type into the sink; tells whether there is one.
-    pub(super) fn records(&self, asked: Asked<'_, '_>, found: Found<'_, '_>, sink: &mut dyn Sink) -> bool {
+    pub(super) fn put_records(
+        &self,
+        asked: Asked<'_, '_>,
+        found: Found<'_, '_>,
+        sink: &mut dyn Sink,
+    ) -> bool {
         let ttl = self.options.ttl;
         let owner = asked.owner();
         let qtype = asked.question.qtype();
@@ -65,7 +70,9 @@ impl Zones {
             (Type::SRV, Found::Addresses(entry, face, ports)) => {
                 any = self.service_srv(asked, entry, face, ports, sink);
             }
-            (Type::SRV, Found::Endpoints(entry, filter)) => any = self.endpoint_srv(asked, entry, filter, sink),
+            (Type::SRV, Found::Endpoints(entry, filter)) => {
+                any = self.endpoint_srv(asked, entry, filter, sink)
+            }
             (Type::SRV, Found::Pod(addr)) if !standards => {
                 any = true;
                 let base = asked.question.labels(asked.left.saturating_sub(3), asked.left);
@@ -78,7 +85,9 @@ impl Zones {
                 sink.record(Section::Answer, owner, ttl, DataRef::Cname(NameRef::whole(name.wire())));
             }
             // A cluster IP that is not there yet is a name to CoreDNS: the empty one.
-            (Type::CNAME, Found::Addresses(_, Face { text: Some(Alias::Name(name)), .. }, _)) if !standards => {
+            (Type::CNAME, Found::Addresses(_, Face { text: Some(Alias::Name(name)), .. }, _))
+                if !standards =>
+            {
                 any = true;
                 sink.record(Section::Answer, owner, ttl, DataRef::Cname(NameRef::whole(name.wire())));
             }
@@ -150,12 +159,18 @@ impl Zones {
                 }
                 any = true;
                 let target = endpoint_name(entry, row, asked.tail);
-                sink.record(Section::Answer, asked.owner(), ttl, DataRef::Srv { weight, port: number, target });
+                sink.record(
+                    Section::Answer,
+                    asked.owner(),
+                    ttl,
+                    DataRef::Srv { weight, port: number, target },
+                );
             }
         }
         if any {
             for row in filter.rows(entry) {
-                let valid = |row: &Row| filter.ports_of(entry, row).filter(listed).any(|port| port.number.is_some());
+                let valid =
+                    |row: &Row| filter.ports_of(entry, row).filter(listed).any(|port| port.number.is_some());
                 let same = |before: &Row| before.addr == row.addr && valid(before);
                 if !valid(row) || endpoints.before_with_label(row).any(same) {
                     continue;
@@ -200,7 +215,9 @@ impl Zones {
         if zone.reverse {
             // Whether an address is in use below is not looked for: denying it could cut off those that are.
             let digit = |index| match question.label(index) {
-                [first, rest @ ..] => rest.len() < 3 && first.is_ascii_hexdigit() && rest.iter().all(u8::is_ascii_digit),
+                [first, rest @ ..] => {
+                    rest.len() < 3 && first.is_ascii_hexdigit() && rest.iter().all(u8::is_ascii_digit)
+                }
                 [] => false,
             };
             return question.count() < 34 && (0..left).all(digit);
@@ -212,7 +229,8 @@ impl Zones {
             return false;
         }
         let key = question.labels(left - 3, left - 1);
-        let Some((_, entry)) = self.store.table(zone.side).find(key).filter(|(_, entry)| self.store.exposes(entry))
+        let Some((_, entry)) =
+            self.store.table(zone.side).find(key).filter(|(_, entry)| self.store.exposes(entry))
         else {
             return false;
         };

@@ -43,6 +43,11 @@ use smol_str::SmolStr;
 
 use crate::ObjectRef;
 
+pub(crate) use path::Path;
+pub(crate) use problems::Problems;
+pub(crate) use service::{needs_health_check, service_update};
+pub(crate) use service_ips::cluster_ip_fields;
+
 /// What is wrong with a field, in the words of the API (`metav1.CauseType`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
