@@ -14,5 +14,7 @@ macro_rules! areas {
 }
 
 areas! {
+    "dns" = dns "../../../../svc-dns/tests/conformance/dns.rs";
+    "env" = env "../../../../svc-dns/tests/conformance/env.rs";
     "selector" = selector "../../../../svc-model/tests/conformance/selector.rs";
 }
