@@ -14,6 +14,8 @@ macro_rules! areas {
 }
 
 areas! {
+    "dns" = dns "../../../../svc-dns/tests/conformance/dns.rs";
+    "env" = env "../../../../svc-dns/tests/conformance/env.rs";
     "iptables" = iptables "../../../../svc-rules/tests/conformance/iptables.rs";
     "netpol" = netpol "../../../../svc-netpol/tests/conformance/netpol.rs";
     "policy-validation" = policy_validation "../../../../svc-model/tests/conformance/policy_validation.rs";
