@@ -68,6 +68,7 @@ fn endpoint(end: &Value) -> Result<svc_netpol::Endpoint<'_>, String> {
     if let Some(ip) = end["ip"].as_str() {
         return Ok(svc_netpol::Endpoint::Address(ip.parse().map_err(|_| format!("{ip} is no address"))?));
     }
-    let (namespace, name) = end.as_str().and_then(|end| end.split_once('/')).ok_or("an end that is no Pod")?;
+    let (namespace, name) =
+        end.as_str().and_then(|end| end.split_once('/')).ok_or("an end that is no Pod")?;
     Ok(svc_netpol::Endpoint::pod(namespace, name))
 }
