@@ -1,1 +1,4 @@
-//! The svc command-line tool, the conformance runner and small daemons.
+//! What the command-line tools share: reading manifests and printing results.
+
+pub mod input;
+pub mod output;

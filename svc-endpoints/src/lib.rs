@@ -3,3 +3,10 @@
 #![forbid(unsafe_code)]
 
 extern crate alloc;
+
+pub mod legacy;
+pub mod slices;
+pub mod view;
+
+pub use slices::{Config, History, Nodes, Packing, Plan, Reconciler};
+pub use view::{Endpoint, PortKey, PortPolicy, Selection, SliceCache, Viewpoint};

@@ -3,3 +3,15 @@
 #![forbid(unsafe_code)]
 
 extern crate alloc;
+
+mod config;
+pub mod host;
+pub mod ipset;
+pub mod iptables;
+pub mod outcome;
+pub mod packet;
+pub mod plan;
+mod walk;
+pub mod xtables;
+
+pub use config::{LocalDetector, NodePortAddresses, ProxyConfig};

@@ -1,0 +1,28 @@
+//! The areas that the runner knows, each with its adapter.
+
+/// Runs the cases of one vector file: name and outcome of each. An error means that the file is
+/// unreadable.
+pub(crate) type Adapter = fn(&str) -> Result<Vec<(String, Result<(), String>)>, String>;
+
+macro_rules! areas {
+    ($($area:literal = $module:ident $path:literal;)*) => {
+        $(#[path = $path] mod $module;)*
+
+        /// Name and adapter of every area.
+        pub(crate) const AREAS: &[(&str, Adapter)] = &[$(($area, $module::run)),*];
+    };
+}
+
+areas! {
+    "alloc" = alloc "../../../../svc-model/tests/conformance/alloc.rs";
+    "dns" = dns "../../../../svc-dns/tests/conformance/dns.rs";
+    "endpoints" = endpoints "../../../../svc-endpoints/tests/conformance/endpoints.rs";
+    "endpointslice" = endpointslice "../../../../svc-endpoints/tests/conformance/endpointslice.rs";
+    "env" = env "../../../../svc-dns/tests/conformance/env.rs";
+    "iptables" = iptables "../../../../svc-rules/tests/conformance/iptables.rs";
+    "netpol" = netpol "../../../../svc-netpol/tests/conformance/netpol.rs";
+    "policy-validation" = policy_validation "../../../../svc-model/tests/conformance/policy_validation.rs";
+    "scheduler" = scheduler "../../../../svc-lb/tests/conformance/scheduler.rs";
+    "selector" = selector "../../../../svc-model/tests/conformance/selector.rs";
+    "service" = service "../../../../svc-model/tests/conformance/service.rs";
+}

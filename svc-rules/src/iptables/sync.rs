@@ -1,0 +1,430 @@
+//! Keeping a node's rules up to date.
+
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::mem;
+
+use smol_str::SmolStr;
+use svc_endpoints::view::{PortKey, SliceCache, ViewChanges, Viewpoint};
+use svc_model::{ObjectRef, Protocol, Service};
+
+use super::chain::{Chain, ChainKind, ServiceChain};
+use super::delta::Delta;
+use super::index::Index;
+use super::rules::{Comments, Lines, Port, Rules};
+use super::text::Text;
+use crate::config::ProxyConfig;
+use crate::plan::{ConntrackCleanup, Frontend, PortPlan, ServicePort, Skipped, service_ports};
+
+/// How much of the rules a sync writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Mode {
+    /// Everything.
+    Full,
+    /// As the reference does after its first sync: all shared chains, and of the chains of single Services those of
+    /// Services that changed. The size grows with the number of Services.
+    Partial,
+    /// Only the rules that differ, edited in place. The size grows with the change alone; without a change nothing
+    /// is written.
+    Delta,
+}
+
+/// What to do about chains that no Service needs any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum StaleChains {
+    /// Delete them.
+    Delete,
+    /// Leave them for a later sync: nothing leads to them. In large clusters the reference deletes them once a sync
+    /// period only.
+    Keep,
+}
+
+/// Why a sync had to be full although less was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum FullCause {
+    /// Nothing has been written yet.
+    First,
+    /// The sync before failed, or its outcome was never told.
+    Failed,
+    /// The node's zone changed.
+    Topology,
+    /// Chains were found in the kernel that the proxy did not write, or it was told to start over.
+    Requested,
+}
+
+/// What a sync wrote, and what else is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+#[must_use]
+pub struct Sync {
+    /// How much was written.
+    pub mode: Mode,
+    /// Why it was full, if it had to be.
+    pub cause: Option<FullCause>,
+    /// Services that changed since the last successful sync, in order.
+    pub changed: Vec<ObjectRef>,
+    /// Number of stale chains deleted.
+    pub deleted_chains: usize,
+    /// UDP flows to forget once the rules are in place.
+    pub conntrack: ConntrackCleanup,
+}
+
+/// One family's rules of one node, in iptables mode.
+///
+/// Tell it of every Service ([`apply`](Self::apply), [`remove`](Self::remove)) and of every change of endpoints
+/// ([`touch`](Self::touch)), in any order. Then, as often as wanted: [`sync`](Self::sync) writes a restore input, to
+/// be fed to `iptables-restore --noflush --counters`, and [`succeeded`](Self::succeeded) or
+/// [`failed`](Self::failed) tells how that went.
+///
+/// Services are written in order of namespace, name, port name and protocol, so equal states give equal text
+/// (the reference follows the order of a hash map).
+#[derive(Clone, Debug)]
+pub struct Proxy {
+    config: ProxyConfig,
+    viewpoint: Viewpoint,
+    rules: Rules,
+    /// Services as of the last sync.
+    index: Index,
+    /// Services that were applied or removed since.
+    applied: BTreeMap<ObjectRef, Vec<Arc<ServicePort>>>,
+    /// Services whose endpoints changed since.
+    touched: BTreeSet<ObjectRef>,
+    /// Of Services that changed since the last successful sync: what the kernel has.
+    written: BTreeMap<ObjectRef, Box<[Port]>>,
+    stale: BTreeSet<ServiceChain>,
+    /// Stale chains whose names this version would not give.
+    foreign: BTreeSet<SmolStr>,
+    listed: u64,
+    must_be_full: Option<FullCause>,
+    awaits_outcome: Option<StaleChains>,
+    delta: Delta,
+}
+
+impl Proxy {
+    /// A proxy that knows no Service, for a kernel without rules.
+    #[must_use]
+    pub fn new(config: ProxyConfig) -> Self {
+        Self {
+            viewpoint: config.viewpoint(),
+            rules: Rules::new(&config),
+            config,
+            index: Index::default(),
+            applied: BTreeMap::new(),
+            touched: BTreeSet::new(),
+            written: BTreeMap::new(),
+            stale: BTreeSet::new(),
+            foreign: BTreeSet::new(),
+            listed: 0,
+            must_be_full: Some(FullCause::First),
+            awaits_outcome: None,
+            delta: Delta::default(),
+        }
+    }
+
+    /// The configuration.
+    #[must_use]
+    pub fn config(&self) -> &ProxyConfig {
+        &self.config
+    }
+
+    /// Adds a Service, or puts it in the place of the one with the same namespace and name. Returns what of it leads
+    /// to no rules.
+    pub fn apply(&mut self, service: &Service) -> Vec<Skipped> {
+        let (ports, skipped) = service_ports(service, self.config.family);
+        self.applied.insert(service.metadata.object_ref(), ports.into_iter().map(Arc::new).collect());
+        skipped
+    }
+
+    /// Removes a Service. Removing one that is not there changes nothing.
+    pub fn remove(&mut self, service: &ObjectRef) {
+        self.applied.insert(service.clone(), Vec::new());
+    }
+
+    /// Makes `services` the only ones.
+    pub fn replace_all<'a>(&mut self, services: impl IntoIterator<Item = &'a Service>) {
+        let gone: Vec<ObjectRef> = self.index.names().chain(self.applied.keys()).cloned().collect();
+        for name in gone {
+            self.applied.insert(name, Vec::new());
+        }
+        for service in services {
+            self.apply(service);
+        }
+    }
+
+    /// Takes note of Services whose endpoints changed. Changes in the other family are ignored.
+    pub fn touch(&mut self, changes: &ViewChanges) {
+        for change in changes.ports.iter().filter(|change| change.key.family == self.config.family) {
+            if !self.touched.contains(&change.key.service) {
+                self.touched.insert(change.key.service.clone());
+            }
+        }
+    }
+
+    /// Has a partial sync rewrite a Service whether or not anything about it changed. The reference does that for a
+    /// slice that changed only in what no rule depends on, such as a condition that states its default.
+    pub fn touch_service(&mut self, service: &ObjectRef) {
+        self.touched.insert(service.clone());
+    }
+
+    /// Moves the node to another zone, which may change the endpoints of every Service; the next sync is full.
+    pub fn set_zone(&mut self, zone: Option<SmolStr>) {
+        self.config.zone = zone;
+        self.viewpoint = self.config.viewpoint();
+        self.touched.extend(self.index.names().cloned());
+        self.must_be_full = self.must_be_full.or(Some(FullCause::Topology));
+    }
+
+    /// Makes the next sync full: after someone else has changed the tables (see [`CANARY`](super::CANARY)).
+    pub fn require_full(&mut self) {
+        self.must_be_full = self.must_be_full.or(Some(FullCause::Requested));
+    }
+
+    /// Takes over chains of the nat table that an earlier proxy left behind, by name. Those that no Service needs are
+    /// stale; names that no proxy gives are ignored. The next sync is full.
+    pub fn adopt<'a>(&mut self, chains: impl IntoIterator<Item = &'a str>) {
+        for chain in chains {
+            if let Some(chain) = ServiceChain::parse(chain) {
+                self.stale.insert(chain);
+            } else if ChainKind::of(chain).is_some() {
+                self.foreign.insert(SmolStr::new(chain));
+            }
+        }
+        self.require_full();
+    }
+
+    /// Whether there are more endpoints than the threshold for large clusters.
+    #[must_use]
+    pub fn is_large(&self) -> bool {
+        self.listed > u64::from(self.config.large_cluster_threshold)
+    }
+
+    /// What the proxy knows of each Service port, in order, as of the last sync.
+    pub fn plans(&self) -> impl Iterator<Item = &PortPlan> {
+        self.index.ports().map(|port| &port.plan)
+    }
+
+    /// Writes the restore input that brings the kernel's rules up to date, at the end of `out`. Nothing is written
+    /// if there is nothing to do, which only a delta can find.
+    ///
+    /// `slices` is the cache whose changes were told to [`touch`](Self::touch). If the outcome of the sync before was
+    /// never told, it counts as failed.
+    pub fn sync(&mut self, slices: &SliceCache, mode: Mode, stale: StaleChains, out: &mut Vec<u8>) -> Sync {
+        if self.awaits_outcome.is_some() {
+            self.failed();
+        }
+        self.plan(slices);
+        let (mode, cause) = match self.must_be_full {
+            Some(cause) => (Mode::Full, Some(cause)),
+            None => (mode, None),
+        };
+        self.comment(mode);
+        self.find_stale(mode);
+        match mode {
+            Mode::Full | Mode::Partial => self.write_tables(mode, stale, out),
+            Mode::Delta => self.write_delta(stale, out),
+        }
+        self.awaits_outcome = Some(stale);
+        Sync {
+            mode,
+            cause,
+            changed: self.written.keys().cloned().collect(),
+            deleted_chains: match stale {
+                StaleChains::Delete => self.stale.len() + self.foreign.len(),
+                StaleChains::Keep => 0,
+            },
+            conntrack: self.conntrack(slices, mode),
+        }
+    }
+
+    /// The restore input of the last sync has taken effect.
+    pub fn succeeded(&mut self) {
+        if self.awaits_outcome.take() == Some(StaleChains::Delete) {
+            self.stale.clear();
+            self.foreign.clear();
+        }
+        self.written.clear();
+        self.must_be_full = None;
+    }
+
+    /// The restore input of the last sync was refused, or may not have taken effect; the next sync is full.
+    pub fn failed(&mut self) {
+        self.awaits_outcome = None;
+        self.must_be_full = self.must_be_full.or(Some(FullCause::Failed));
+    }
+
+    /// Brings the index up to date, keeping what the kernel has in `written`.
+    fn plan(&mut self, slices: &SliceCache) {
+        let touched = mem::take(&mut self.touched);
+        let mut applied = mem::take(&mut self.applied);
+        for name in &touched {
+            applied.entry(name.clone()).or_insert_with(|| {
+                self.index.get(name).iter().map(|port| Arc::clone(&port.plan.service)).collect()
+            });
+        }
+        for (name, services) in applied {
+            let old = self.index.get(&name);
+            let unchanged = || old.iter().map(|port| &port.plan.service).eq(services.iter());
+            if !touched.contains(&name) && unchanged() || old.is_empty() && services.is_empty() {
+                continue;
+            }
+            let new: Box<[Port]> =
+                services.into_iter().map(|service| self.plan_port(service, slices, old)).collect();
+            self.listed = self.listed + listed(&new) - listed(old);
+            let old = self.index.replace(&name, new, &self.rules);
+            self.written.entry(name).or_insert(old);
+        }
+    }
+
+    fn plan_port(&self, service: Arc<ServicePort>, slices: &SliceCache, old: &[Port]) -> Port {
+        let known = old.iter().find(|port| {
+            port.plan.service.name == service.name && port.plan.service.protocol == service.protocol
+        });
+        let key = self.key(&service);
+        Port::new(PortPlan::new(service, slices.port(&key), &self.viewpoint), Comments::All, known)
+    }
+
+    fn key(&self, service: &ServicePort) -> PortKey {
+        PortKey {
+            service: ObjectRef::new(service.name.namespace(), service.name.name()),
+            family: self.config.family,
+            port: SmolStr::new(service.name.port()),
+            protocol: service.protocol,
+        }
+    }
+
+    /// Decides on the comments of all ports that are about to be written. Others keep what they were written with:
+    /// growing large, or small again, rewrites nothing.
+    fn comment(&mut self, mode: Mode) {
+        let comments = if self.is_large() { Comments::NotPerEndpoint } else { Comments::All };
+        if mode == Mode::Full {
+            self.index.ports_mut().for_each(|port| port.comments = comments);
+        } else {
+            for name in self.written.keys() {
+                self.index.ports_of_mut(name).for_each(|port| port.comments = comments);
+            }
+        }
+    }
+
+    /// Finds the chains that Services had and no longer need.
+    fn find_stale(&mut self, mode: Mode) {
+        for ports in self.written.values() {
+            for port in ports {
+                port.for_each_chain(|chain| _ = self.stale.insert(chain));
+            }
+        }
+        if self.stale.is_empty() {
+            return;
+        }
+        let mut needed = |port: &Port| port.for_each_chain(|chain| _ = self.stale.remove(&chain));
+        match mode {
+            Mode::Full => self.index.ports().for_each(&mut needed),
+            Mode::Partial | Mode::Delta => {
+                self.written.keys().flat_map(|name| self.index.get(name)).for_each(&mut needed);
+            }
+        }
+    }
+
+    fn write_tables(&self, mode: Mode, stale: StaleChains, out: &mut Vec<u8>) {
+        let rules = &self.rules;
+        out.text("*filter\n");
+        let mut lines = Lines(out);
+        rules.filter_chains().for_each(|chain| lines.chain(Chain::Shared(chain)));
+        rules.filter_head(&mut lines);
+        self.index.ports().for_each(|port| rules.filter(port, &mut lines));
+        rules.filter_tail(&mut lines);
+        lines.0.text("COMMIT\n*nat\n");
+        rules.nat_chains().for_each(|chain| lines.chain(Chain::Shared(chain)));
+        for port in self.rewritten(mode) {
+            port.for_each_chain(|chain| lines.chain(Chain::Service(chain)));
+        }
+        if stale == StaleChains::Delete {
+            self.empty_stale(lines.0);
+        }
+        rules.nat_head(&mut lines);
+        self.index.ports().for_each(|port| rules.dispatch(port, &mut lines));
+        self.rewritten(mode).for_each(|port| rules.service(port, &mut lines));
+        if stale == StaleChains::Delete {
+            self.delete_stale(lines.0);
+        }
+        rules.nat_tail(&mut lines);
+        lines.0.text("COMMIT\n");
+    }
+
+    /// The ports whose own chains are written.
+    fn rewritten(&self, mode: Mode) -> Box<dyn Iterator<Item = &Port> + '_> {
+        match mode {
+            Mode::Full => Box::new(self.index.ports()),
+            Mode::Partial | Mode::Delta => {
+                Box::new(self.written.keys().flat_map(|name| self.index.get(name)))
+            }
+        }
+    }
+
+    fn write_delta(&mut self, stale: StaleChains, out: &mut Vec<u8>) {
+        let mut delta = mem::take(&mut self.delta);
+        delta.clear();
+        // Services before the one at hand already have their new rules by the time that its edits are made.
+        for (name, old) in &self.written {
+            delta.service(&self.rules, old, self.index.get(name), &self.index.before(name));
+        }
+        if stale == StaleChains::Delete {
+            self.empty_stale(delta.nat());
+            self.delete_stale(delta.nat());
+        }
+        for (table, edits) in delta.tables() {
+            if !edits.is_empty() {
+                out.text("*").text(table.as_str()).text("\n").bytes(edits).text("COMMIT\n");
+            }
+        }
+        self.delta = delta;
+    }
+
+    /// Declares stale chains, which empties them: only then can they be deleted.
+    fn empty_stale(&self, out: &mut Vec<u8>) {
+        self.stale.iter().for_each(|chain| Lines(out).chain(Chain::Service(*chain)));
+        for chain in &self.foreign {
+            out.text(":").text(chain).text(" - [0:0]\n");
+        }
+    }
+
+    fn delete_stale(&self, out: &mut Vec<u8>) {
+        for chain in &self.stale {
+            out.text("-X ");
+            chain.write(out);
+            out.text("\n");
+        }
+        for chain in &self.foreign {
+            out.text("-X ").text(chain).text("\n");
+        }
+    }
+
+    fn conntrack(&self, slices: &SliceCache, mode: Mode) -> ConntrackCleanup {
+        let mut cleanup = ConntrackCleanup::default();
+        for port in self.rewritten(mode).filter(|port| port.plan.service.protocol == Protocol::Udp) {
+            let service = &port.plan.service;
+            let endpoints =
+                slices.port(&self.key(service)).into_iter().flat_map(|endpoints| endpoints.iter());
+            let serving: BTreeSet<_> =
+                endpoints.filter(|endpoint| endpoint.state().serving).map(|endpoint| endpoint.ip()).collect();
+            if serving.is_empty() {
+                continue;
+            }
+            let ips =
+                service.external_ips.iter().chain(&service.load_balancer_ips).chain([&service.cluster_ip]);
+            for ip in ips {
+                cleanup.add(Frontend::Address(*ip, service.port), &serving);
+            }
+            if let Some(node_port) = service.node_port {
+                cleanup.add(Frontend::NodePort(node_port), &serving);
+            }
+        }
+        cleanup
+    }
+}
+
+fn listed(ports: &[Port]) -> u64 {
+    ports.iter().map(|port| u64::from(port.plan.listed)).sum()
+}

@@ -1,0 +1,336 @@
+//! Recorded syncs of kube-proxy in iptables mode: configuration and steps of object changes in, the restore input
+//! of each sync out.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Deserialize;
+use serde_json::Value;
+use svc_endpoints::view::SliceCache;
+use svc_model::{AddressType, EndpointSlice, IpFamily, Object, ObjectRef};
+use svc_rules::iptables::{Mode, Proxy, StaleChains};
+use svc_rules::{LocalDetector, NodePortAddresses, ProxyConfig};
+
+/// Runs all steps of one file; each is a case.
+pub fn run(text: &str) -> Result<Vec<(String, Result<(), String>)>, String> {
+    let file: File = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    let mut node =
+        Node { proxy: Proxy::new(file.config.settle()?), slices: SliceCache::new(), sent: BTreeMap::new() };
+    let mut results = Vec::new();
+    for (number, step) in file.steps.iter().enumerate() {
+        let result = node.step(step);
+        results.push((format!("step {number}"), result));
+    }
+    Ok(results)
+}
+
+#[derive(Deserialize)]
+struct File {
+    config: Config,
+    steps: Vec<Step>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Config {
+    family: String,
+    node_name: String,
+    #[serde(rename = "nodeIP")]
+    node_ip: String,
+    masquerade_all: bool,
+    masquerade_mark: Option<String>,
+    masquerade_bit: u32,
+    local_detector: Detector,
+    node_port_addresses: Vec<String>,
+    node_addresses: Vec<String>,
+    localhost_node_ports: bool,
+    random_fully: bool,
+    #[serde(rename = "conntrackTCPLiberal")]
+    conntrack_tcp_liberal: bool,
+    nfacct: Vec<String>,
+    topology_labels: BTreeMap<String, String>,
+    large_cluster_threshold: u32,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            family: "IPv4".into(),
+            node_name: String::new(),
+            node_ip: String::new(),
+            masquerade_all: false,
+            masquerade_mark: None,
+            masquerade_bit: 14,
+            local_detector: Detector::default(),
+            node_port_addresses: Vec::new(),
+            node_addresses: Vec::new(),
+            localhost_node_ports: false,
+            random_fully: false,
+            conntrack_tcp_liberal: false,
+            nfacct: Vec::new(),
+            topology_labels: BTreeMap::new(),
+            large_cluster_threshold: 1000,
+        }
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Detector {
+    mode: String,
+    value: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Step {
+    #[serde(default)]
+    apply: Vec<Value>,
+    #[serde(default)]
+    delete: Vec<Deleted>,
+    full: bool,
+    cleanup: Option<bool>,
+    #[serde(default)]
+    failed: bool,
+    topology_labels: Option<BTreeMap<String, String>>,
+    config: Option<Value>,
+    expect: Expect,
+}
+
+#[derive(Deserialize)]
+struct Deleted {
+    kind: String,
+    namespace: String,
+    name: String,
+}
+
+#[derive(Deserialize)]
+struct Expect {
+    restore: String,
+}
+
+const ZONE: &str = "topology.kubernetes.io/zone";
+
+impl Config {
+    fn settle(&self) -> Result<ProxyConfig, String> {
+        let family = match self.family.as_str() {
+            "IPv4" => IpFamily::Ipv4,
+            "IPv6" => IpFamily::Ipv6,
+            other => return Err(format!("family `{other}`")),
+        };
+        let mut config = ProxyConfig::new(family, self.node_name.as_str());
+        config.node_ip = self.node_ip.parse().ok();
+        config.node_addresses = self.node_addresses.iter().filter_map(|ip| ip.parse().ok()).collect();
+        config.zone = self.topology_labels.get(ZONE).map(Into::into);
+        config.masquerade_all = self.masquerade_all;
+        config.masquerade_mark = match &self.masquerade_mark {
+            Some(mark) => number(mark).ok_or_else(|| format!("masqueradeMark `{mark}`"))?,
+            None => 1 << self.masquerade_bit,
+        };
+        let value = self.local_detector.value.as_str();
+        config.local_detector = match self.local_detector.mode.as_str() {
+            "ClusterCIDR" | "NodeCIDR" => {
+                LocalDetector::Cidr(value.parse().map_err(|_| format!("local detector `{value}`"))?)
+            }
+            "BridgeInterface" => LocalDetector::Bridge(value.into()),
+            "InterfaceNamePrefix" => LocalDetector::InterfacePrefix(value.into()),
+            _ => LocalDetector::None,
+        };
+        config.node_port_addresses = NodePortAddresses::within(
+            self.node_port_addresses.iter().filter_map(|range| range.parse().ok()),
+            family,
+        );
+        config.localhost_node_ports = self.localhost_node_ports;
+        config.random_fully = self.random_fully;
+        config.conntrack_tcp_be_liberal = self.conntrack_tcp_liberal;
+        config.counts_invalid_drops = self.nfacct.iter().any(|name| name == ProxyConfig::INVALID_DROPS);
+        config.counts_localhost_node_ports =
+            self.nfacct.iter().any(|name| name == ProxyConfig::LOCALHOST_NODE_PORTS);
+        config.large_cluster_threshold = self.large_cluster_threshold;
+        Ok(config)
+    }
+}
+
+struct Node {
+    proxy: Proxy,
+    slices: SliceCache,
+    /// The slices as last sent: the reference takes any difference for a change.
+    sent: BTreeMap<ObjectRef, EndpointSlice>,
+}
+
+impl Node {
+    fn step(&mut self, step: &Step) -> Result<(), String> {
+        if step.config.is_some() {
+            return Err("the configuration changes in the middle of a case".into());
+        }
+        for object in &step.apply {
+            self.apply(object)?;
+        }
+        for deleted in &step.delete {
+            let name = ObjectRef::new(deleted.namespace.as_str(), deleted.name.as_str());
+            match deleted.kind.as_str() {
+                "Service" => self.proxy.remove(&name),
+                "EndpointSlice" => {
+                    if let Some(slice) = self.sent.remove(&name) {
+                        self.touch(&slice);
+                    }
+                    self.proxy.touch(&self.slices.remove(&name));
+                }
+                _ => {}
+            }
+        }
+        if let Some(labels) = &step.topology_labels {
+            self.proxy.set_zone(labels.get(ZONE).map(Into::into));
+        }
+        let asked = if step.full { Mode::Full } else { Mode::Partial };
+        let stale = if step.cleanup == Some(false) { StaleChains::Keep } else { StaleChains::Delete };
+        let mut out = Vec::new();
+        let sync = self.proxy.sync(&self.slices, asked, stale, &mut out);
+        if step.failed {
+            self.proxy.failed();
+        } else {
+            self.proxy.succeeded();
+        }
+        if sync.mode != asked {
+            return Err(format!("expected a {asked:?} sync, got {:?} because {:?}", sync.mode, sync.cause));
+        }
+        let got = String::from_utf8(out).map_err(|error| error.to_string())?;
+        compare(&Restore::read(&step.expect.restore), &Restore::read(&got))
+    }
+
+    fn touch(&mut self, slice: &EndpointSlice) {
+        let family = match slice.address_type.get() {
+            Some(AddressType::Ipv4) => IpFamily::Ipv4,
+            Some(AddressType::Ipv6) => IpFamily::Ipv6,
+            _ => return,
+        };
+        if let Some(service) = slice.service_name().filter(|_| family == self.proxy.config().family) {
+            self.proxy.touch_service(&ObjectRef::new(slice.metadata.namespace.as_str(), service));
+        }
+    }
+
+    fn apply(&mut self, object: &Value) -> Result<(), String> {
+        let kind = object.get("kind").and_then(Value::as_str).unwrap_or_default();
+        match kind {
+            "EndpointSlice" => {
+                let slice = EndpointSlice::deserialize(object).map_err(|error| error.to_string())?;
+                self.proxy.touch(&self.slices.apply(&slice));
+                let old = self.sent.insert(slice.metadata.object_ref(), slice.clone());
+                if old.as_ref() != Some(&slice) {
+                    self.touch(&slice);
+                }
+            }
+            _ => match Object::from_kind(kind, object) {
+                Some(Ok(Object::Service(service))) => _ = self.proxy.apply(&service),
+                Some(Err(error)) => return Err(error.to_string()),
+                _ => {}
+            },
+        }
+        Ok(())
+    }
+}
+
+/// A restore input, per table.
+#[derive(Default)]
+struct Restore {
+    tables: BTreeMap<String, Table>,
+}
+
+#[derive(Default)]
+struct Table {
+    declared: BTreeSet<String>,
+    /// Rules and deletions of each chain, in order.
+    chains: BTreeMap<String, Vec<String>>,
+    committed: bool,
+}
+
+impl Restore {
+    fn read(text: &str) -> Self {
+        let mut restore = Self::default();
+        let mut name = String::new();
+        for line in text.lines() {
+            if let Some(table) = line.strip_prefix('*') {
+                name = table.into();
+            }
+            let table = restore.tables.entry(name.clone()).or_default();
+            let mut words = line.split(' ');
+            match words.next() {
+                Some("COMMIT") => table.committed = true,
+                Some("-A" | "-X") => {
+                    let chain = words.next().unwrap_or_default().to_owned();
+                    table.chains.entry(chain).or_default().push(canonical_marks(line));
+                }
+                Some(word) if word.starts_with(':') => _ = table.declared.insert(line.into()),
+                _ => {}
+            }
+        }
+        restore
+    }
+}
+
+/// Marks compare as numbers: `0x4000` and `0x00004000` are the same rule.
+fn canonical_marks(line: &str) -> String {
+    let canonical = |word: &str| number(word).map(|number| format!("{number:#x}"));
+    let mut after_mark = false;
+    let words = line.split(' ').map(|word| {
+        let marks = word.split('/').map(canonical).collect::<Option<Vec<_>>>();
+        let canonical = marks.filter(|_| after_mark).map_or_else(|| word.to_owned(), |marks| marks.join("/"));
+        after_mark = word.ends_with("-mark");
+        canonical
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+fn number(hexadecimal: &str) -> Option<u32> {
+    u32::from_str_radix(hexadecimal.strip_prefix("0x")?, 16).ok()
+}
+
+/// Chains in which the rules of different Services stand in no fixed order.
+const INTERLEAVED: [&str; 4] =
+    ["KUBE-SERVICES", "KUBE-NODEPORTS", "KUBE-EXTERNAL-SERVICES", "KUBE-PROXY-FIREWALL"];
+
+fn compare(expected: &Restore, got: &Restore) -> Result<(), String> {
+    let names: BTreeSet<_> = expected.tables.keys().chain(got.tables.keys()).collect();
+    let empty = Table::default();
+    for name in names {
+        let of = |restore: &'_ Restore| restore.tables.contains_key(name);
+        if !of(expected) || !of(got) {
+            return Err(format!("table {name}: expected {}, got {}", of(expected), of(got)));
+        }
+        let expected = expected.tables.get(name).unwrap_or(&empty);
+        let got = got.tables.get(name).unwrap_or(&empty);
+        if expected.committed != got.committed {
+            return Err(format!("table {name}: COMMIT is missing"));
+        }
+        if let Some(line) = expected.declared.symmetric_difference(&got.declared).next() {
+            let side = if got.declared.contains(line) { "got unexpected" } else { "expected" };
+            return Err(format!("table {name}: {side} chain line `{line}`"));
+        }
+        let chains: BTreeSet<_> = expected.chains.keys().chain(got.chains.keys()).collect();
+        for chain in chains {
+            let rules = |table: &Table| table.chains.get(chain).cloned().unwrap_or_default();
+            let (mut expected, mut got) = (rules(expected), rules(got));
+            if INTERLEAVED.contains(&chain.as_str()) {
+                expected.sort_by_cached_key(|rule| place(rule));
+                got.sort_by_cached_key(|rule| place(rule));
+            }
+            let pairs = expected.iter().map(Some).chain(std::iter::repeat(None));
+            let pairs = pairs.zip(got.iter().map(Some).chain(std::iter::repeat(None)));
+            let differs = pairs.take(expected.len().max(got.len())).find(|(expected, got)| expected != got);
+            if let Some((expected, got)) = differs {
+                return Err(format!("table {name}, chain {chain}: expected {expected:?}, got {got:?}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Where a rule is put for the comparison: rules by Service, keeping their order; then the closing rules, which
+/// come in any order among themselves.
+fn place(rule: &str) -> (bool, String) {
+    if rule.contains("NOTE: this must be the last rule in this chain") {
+        return (true, rule.to_owned());
+    }
+    let comment = rule.split("--comment ").nth(1).unwrap_or_default();
+    let service = comment.trim_start_matches('"').split([' ', '"']).next().unwrap_or_default();
+    (false, service.to_owned())
+}

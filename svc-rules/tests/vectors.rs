@@ -1,0 +1,34 @@
+//! The recorded behaviour of kube-proxy, over a selection that covers each behaviour.
+
+#[path = "conformance/iptables.rs"]
+mod iptables;
+
+use std::fs;
+use std::path::Path;
+
+type Adapter = fn(&str) -> Result<Vec<(String, Result<(), String>)>, String>;
+
+/// Runs every file of an area, and returns the number of cases.
+fn run(area: &str, adapter: Adapter) -> usize {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors").join(area);
+    let mut failures = Vec::new();
+    let mut cases = 0;
+    for entry in fs::read_dir(&folder).unwrap() {
+        let path = entry.unwrap().path();
+        let results = adapter(&fs::read_to_string(&path).unwrap())
+            .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        for (case, result) in results {
+            cases += 1;
+            if let Err(error) = result {
+                failures.push(format!("{} {case}: {error}", path.display()));
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{} of {cases} cases fail:\n{}", failures.len(), failures.join("\n"));
+    cases
+}
+
+#[test]
+fn iptables() {
+    assert!(run("iptables", iptables::run) >= 150);
+}
