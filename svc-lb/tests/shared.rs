@@ -49,7 +49,7 @@ fn counts_are_neither_lost_nor_doubled_under_swaps() {
                             held.push(picker.connect(&request(&mut random)).unwrap());
                             connected.fetch_add(1, Ordering::Relaxed);
                             if held.len() > 50 {
-                                held.swap_remove(random.below(50) as usize);
+                                drop(held.swap_remove(random.below(50) as usize));
                             }
                         }
                         held
