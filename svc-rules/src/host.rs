@@ -49,7 +49,7 @@ pub struct Route {
 pub struct Host {
     /// Interfaces other than the loopback, which every host has.
     pub interfaces: Vec<Interface>,
-    /// Routes; the longest prefix wins, the first of equals.
+    /// Routes; the longest prefix wins, the first of equals. Empty means that they are not known.
     pub routes: Vec<Route>,
     /// Sysctl `net.ipv4.conf.all.route_localnet`: loopback addresses may cross real interfaces.
     pub route_localnet: bool,
@@ -129,9 +129,14 @@ impl Host {
         best.map(|(_, name)| name.clone())
     }
 
-    /// Whether nothing is known of routes, so that an outgoing interface cannot be told.
-    pub(crate) fn has_routes(&self) -> bool {
-        !self.routes.is_empty() || !self.interfaces.is_empty()
+    /// Where a packet to `address` leaves. Without any route given, nothing is said of addresses beyond the attached
+    /// networks; with one, the table is taken as complete.
+    pub(crate) fn egress(&self, address: IpAddr) -> Egress {
+        match self.route(address) {
+            Some(interface) => Egress::Interface(interface),
+            None if self.routes.is_empty() => Egress::Unknown,
+            None => Egress::NoRoute,
+        }
     }
 
     /// Takes over what a walk says is to be remembered, as of [`Host::now`].
@@ -140,6 +145,14 @@ impl Host {
             self.memory.apply(update, self.now);
         }
     }
+}
+
+/// The way out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Egress {
+    Interface(SmolStr),
+    Unknown,
+    NoRoute,
 }
 
 /// Clients remembered by list: the `recent` lists of iptables and the dynamic sets of nftables.

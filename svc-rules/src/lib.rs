@@ -11,6 +11,7 @@ pub mod iptables;
 pub mod outcome;
 pub mod packet;
 pub mod plan;
+mod walk;
 pub mod xtables;
 
 pub use config::{LocalDetector, NodePortAddresses, ProxyConfig};

@@ -205,6 +205,8 @@ pub enum Verdict {
     Reject(RejectWith),
     /// Discarded by routing, not by a rule: a loopback address on the wire without `route_localnet`.
     Martian,
+    /// Discarded by routing: no route leads to the destination.
+    NoRoute,
     /// Not decided, and why. Never a guess.
     Unknown(Unknown),
 }

@@ -219,24 +219,6 @@ impl Packet {
     }
 }
 
-/// A network as a rule writes it: an address and a prefix length, host bits kept as written.
-///
-/// Kept beside `ipnet::IpNet` because netfilter compares under the mask, and matches across families must fail
-/// rather than be impossible to write.
-pub(crate) fn in_network(address: IpAddr, network: IpAddr, prefix: u8) -> bool {
-    match (address, network) {
-        (IpAddr::V4(a), IpAddr::V4(n)) => {
-            let mask = u32::MAX.checked_shl(32 - u32::from(prefix.min(32))).unwrap_or(0);
-            (a.to_bits() ^ n.to_bits()) & mask == 0
-        }
-        (IpAddr::V6(a), IpAddr::V6(n)) => {
-            let mask = u128::MAX.checked_shl(128 - u32::from(prefix.min(128))).unwrap_or(0);
-            (a.to_bits() ^ n.to_bits()) & mask == 0
-        }
-        _ => false,
-    }
-}
-
 /// 127.0.0.0/8 or ::1: local on every host, whatever its interfaces are.
 pub(crate) const fn is_loopback(address: IpAddr) -> bool {
     match address {
@@ -253,17 +235,6 @@ pub(crate) fn is_limited_broadcast(address: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn networks_compare_under_the_mask_and_never_across_families() {
-        let a: IpAddr = "10.1.2.3".parse().unwrap();
-        assert!(in_network(a, "10.1.9.9".parse().unwrap(), 16));
-        assert!(!in_network(a, "10.2.0.0".parse().unwrap(), 16));
-        assert!(in_network(a, "192.0.2.1".parse().unwrap(), 0));
-        assert!(!in_network(a, "::".parse().unwrap(), 0));
-        assert!(in_network("fd00::1".parse().unwrap(), "fd00::".parse().unwrap(), 8));
-        assert!(!in_network("fd00::1".parse().unwrap(), "fd00::".parse().unwrap(), 128));
-    }
 
     #[test]
     fn protocols_are_read_by_name_and_number() {

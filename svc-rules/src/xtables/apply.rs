@@ -243,11 +243,11 @@ impl Section {
 
     /// Appends; most lines of most texts come here, in runs of one chain.
     fn append(&mut self, name: &str, rule: Rule) -> Result<(), Kind> {
-        if let Some((current, chain)) = self.current.and_then(|at| self.table.chains.get_index_mut(at)) {
-            if current == name {
-                chain.rules.push(rule);
-                return Ok(());
-            }
+        if let Some((current, chain)) = self.current.and_then(|at| self.table.chains.get_index_mut(at))
+            && current == name
+        {
+            chain.rules.push(rule);
+            return Ok(());
         }
         let (at, key, chain) =
             self.table.chains.get_full_mut(name).ok_or_else(|| Kind::NoChain(name.into()))?;

@@ -20,6 +20,7 @@ mod model;
 mod parse;
 mod print;
 mod rule;
+mod walk;
 mod words;
 
 pub use apply::RestoreMode;

@@ -252,7 +252,7 @@ impl Net {
     }
 }
 
-fn and(address: IpAddr, mask: IpAddr) -> IpAddr {
+pub(super) fn and(address: IpAddr, mask: IpAddr) -> IpAddr {
     match (address, mask) {
         (IpAddr::V4(a), IpAddr::V4(m)) => IpAddr::V4(Ipv4Addr::from_bits(a.to_bits() & m.to_bits())),
         (IpAddr::V6(a), IpAddr::V6(m)) => IpAddr::V6(Ipv6Addr::from_bits(a.to_bits() & m.to_bits())),

@@ -277,7 +277,8 @@ impl<'a> Parser<'a> {
             Transport::ICMPV6 => "--icmpv6-",
             _ => return None,
         };
-        if !option.starts_with(prefix) && !(transport == Transport::TCP && option == "--syn") {
+        let syn = transport == Transport::TCP && option == "--syn";
+        if !syn && !option.starts_with(prefix) {
             return None;
         }
         let module = match transport {
@@ -389,7 +390,7 @@ impl<'a> Parser<'a> {
             }
             ("statistic", "--mode") => {
                 let mut ahead = self.words.clone();
-                if !ahead.next().is_some_and(|word| word.text == "random") {
+                if ahead.next().is_none_or(|word| word.text != "random") {
                     return Ok(None);
                 }
                 let mut option = ahead.next();
@@ -397,7 +398,7 @@ impl<'a> Parser<'a> {
                 if negated {
                     option = ahead.next();
                 }
-                if !option.is_some_and(|word| word.text == "--probability") {
+                if option.is_none_or(|word| word.text != "--probability") {
                     return Ok(None);
                 }
                 self.words = ahead;

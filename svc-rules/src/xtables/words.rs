@@ -37,15 +37,14 @@ impl<'a> Words<'a> {
 
     /// Reads a word that has quotes in it, into memory of its own unless it is one plain quoted string.
     fn quoted(&mut self) -> Word<'a> {
-        if let Some(inner) = self.rest.strip_prefix('"') {
-            if let Some(end) = inner.bytes().position(|byte| matches!(byte, b'"' | b'\\')) {
-                if inner.as_bytes().get(end) == Some(&b'"') {
-                    self.take(1);
-                    let text = self.take(end);
-                    self.take(1);
-                    return Word { text: Cow::Borrowed(text), quoted: true };
-                }
-            }
+        if let Some(inner) = self.rest.strip_prefix('"')
+            && let Some(end) = inner.bytes().position(|byte| matches!(byte, b'"' | b'\\'))
+            && inner.as_bytes().get(end) == Some(&b'"')
+        {
+            self.take(1);
+            let text = self.take(end);
+            self.take(1);
+            return Word { text: Cow::Borrowed(text), quoted: true };
         }
         let mut text = String::new();
         let (mut open, mut escaped, mut used) = (false, false, self.rest.len());
