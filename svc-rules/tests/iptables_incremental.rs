@@ -161,11 +161,14 @@ fn adopted_chains_are_removed() {
     let left = "*nat\n:KUBE-SVC-XPGD46QRK7WJZT7O - [0:0]\n:KUBE-SEP-SXIVWICOYRO3J4NJ - [0:0]\n:KUBE-FW-of-old - [0:0]\n\
                 :OTHER - [0:0]\n-A KUBE-SVC-XPGD46QRK7WJZT7O -j KUBE-SEP-SXIVWICOYRO3J4NJ\nCOMMIT\n";
     node.kernel.restore(left, RestoreMode::Keep).unwrap();
-    let chains: Vec<_> = node.kernel.table("nat").unwrap().chains().iter().map(|(name, _)| name.to_string()).collect();
+    let chains: Vec<_> =
+        node.kernel.table("nat").unwrap().chains().iter().map(|(name, _)| name.to_string()).collect();
     node.proxy.adopt(chains.iter().map(String::as_str));
     node.sync(&Cluster::default(), Mode::Partial, StaleChains::Delete);
     let nat = node.kernel.table("nat").unwrap();
     assert!(nat.chain("OTHER").is_some());
-    assert!(nat.chains().iter().all(|(name, _)| !name.starts_with("KUBE-SVC-") && !name.starts_with("KUBE-SEP-")));
+    assert!(
+        nat.chains().iter().all(|(name, _)| !name.starts_with("KUBE-SVC-") && !name.starts_with("KUBE-SEP-"))
+    );
     assert!(nat.chain("KUBE-FW-of-old").is_none());
 }

@@ -34,7 +34,9 @@ pub(crate) struct Cluster {
 impl Cluster {
     pub(crate) fn apply(&mut self, event: &Event) -> ViewChanges {
         match event {
-            Event::Apply(service) => _ = self.services.insert(service.metadata.object_ref(), (**service).clone()),
+            Event::Apply(service) => {
+                _ = self.services.insert(service.metadata.object_ref(), (**service).clone())
+            }
             Event::Remove(name) => _ = self.services.remove(name),
             Event::Slice(slice) => return self.slices.apply(slice),
             Event::RemoveSlice(name) => return self.slices.remove(name),
