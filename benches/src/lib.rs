@@ -1,1 +1,3 @@
 //! Criterion benches, the cluster generator and the side-by-side runs.
+
+pub mod generate;

@@ -4,6 +4,9 @@
 
 extern crate alloc;
 
+pub mod legacy;
+pub mod slices;
 pub mod view;
 
+pub use slices::{Config, History, Nodes, Packing, Plan, Reconciler};
 pub use view::{Endpoint, PortKey, PortPolicy, Selection, SliceCache, Viewpoint};

@@ -3,3 +3,24 @@
 #![forbid(unsafe_code)]
 
 extern crate alloc;
+
+mod affinity;
+mod backend;
+mod balancer;
+mod connection;
+mod hash;
+mod lru;
+mod pool;
+mod request;
+mod scheduler;
+mod tournament;
+
+pub use affinity::{AffinityOptions, AffinityRule, Quiescent};
+pub use backend::{Availability, Backend, BackendId, BackendState, ConfigError, MAX_WEIGHT};
+pub use balancer::{Balancer, BalancerOptions, Changes, KernelRules, Pick};
+pub use connection::{Activity, Connection};
+pub use request::{Request, SplitMix64};
+pub use scheduler::{
+    CacheOptions, EwmaOptions, Fallback, HashFlags, HashKey, MaglevSize, PickReason, ProbabilityRule,
+    Refusal, RingOptions, Scheduler, SchedulerError, iptables_share, iptables_threshold,
+};

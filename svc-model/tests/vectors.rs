@@ -3,8 +3,14 @@
 use std::fs;
 use std::path::Path;
 
+#[path = "conformance/alloc.rs"]
+pub mod alloc;
+#[path = "conformance/policy_validation.rs"]
+pub mod policy_validation;
 #[path = "conformance/selector.rs"]
 pub mod selector;
+#[path = "conformance/service.rs"]
+pub mod service;
 
 type Run = fn(&str) -> Result<Vec<(String, Result<(), String>)>, String>;
 
@@ -30,4 +36,22 @@ fn run_area(area: &str, run: Run) -> Result<usize, String> {
 fn selectors() {
     let cases = run_area("selector", selector::run).unwrap();
     assert!(cases > 1_500, "{cases} cases");
+}
+
+#[test]
+fn services() {
+    let cases = run_area("service", service::run).unwrap();
+    assert!(cases > 1_050, "{cases} cases");
+}
+
+#[test]
+fn policies() {
+    let cases = run_area("policy-validation", policy_validation::run).unwrap();
+    assert!(cases > 150, "{cases} cases");
+}
+
+#[test]
+fn allocators() {
+    let cases = run_area("alloc", alloc::run).unwrap();
+    assert!(cases > 150, "{cases} cases");
 }

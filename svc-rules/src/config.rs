@@ -37,7 +37,8 @@ impl NodePortAddresses {
     /// addresses.
     #[must_use]
     pub fn within(ranges: impl IntoIterator<Item = IpNet>, family: IpFamily) -> Self {
-        let ranges: Vec<_> = ranges.into_iter().filter(|range| IpFamily::of(range.addr()) == family).collect();
+        let ranges: Vec<_> =
+            ranges.into_iter().filter(|range| IpFamily::of(range.addr()) == family).collect();
         if ranges.is_empty() || ranges.iter().any(|range| range.prefix_len() == 0) {
             Self::All
         } else {

@@ -1,8 +1,7 @@
 //! The recorded behaviour of kube-proxy, over a selection that covers each behaviour.
 
-mod conformance {
-    pub mod iptables;
-}
+#[path = "conformance/iptables.rs"]
+mod iptables;
 
 use std::fs;
 use std::path::Path;
@@ -31,5 +30,5 @@ fn run(area: &str, adapter: Adapter) -> usize {
 
 #[test]
 fn iptables() {
-    assert!(run("iptables", conformance::iptables::run) >= 150);
+    assert!(run("iptables", iptables::run) >= 150);
 }

@@ -273,7 +273,8 @@ mod tests {
             assert!(name.len() <= 28);
             assert_eq!(ServiceChain::parse(&name), Some(ServiceChain { hash, kind }));
         }
-        for other in ["KUBE-SERVICES", "KUBE-SVC-", "KUBE-SVC-xPGD46QRK7WJZT7O", "KUBE-SVC-XPGD46QRK7WJZT7OA"] {
+        for other in ["KUBE-SERVICES", "KUBE-SVC-", "KUBE-SVC-xPGD46QRK7WJZT7O", "KUBE-SVC-XPGD46QRK7WJZT7OA"]
+        {
             assert_eq!(ServiceChain::parse(other), None);
         }
     }

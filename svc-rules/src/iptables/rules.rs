@@ -37,9 +37,10 @@ impl Port {
     /// Hashes all names, except those of endpoints that `known` has under the same name.
     pub(super) fn new(plan: PortPlan, comments: Comments, known: Option<&Self>) -> Self {
         let service = &plan.service;
-        let known =
-            known.filter(|k| k.plan.service.name == service.name && k.plan.service.protocol == service.protocol);
-        let hash = known.map_or_else(|| ChainHash::of_port(&service.name, service.protocol), |known| known.hash);
+        let known = known
+            .filter(|k| k.plan.service.name == service.name && k.plan.service.protocol == service.protocol);
+        let hash =
+            known.map_or_else(|| ChainHash::of_port(&service.name, service.protocol), |known| known.hash);
         // Both lists are sorted alike, so that a step through the old one finds each survivor.
         let mut old = known.into_iter().flat_map(Self::hashed_endpoints).peekable();
         let mut text = Vec::with_capacity(48);
@@ -203,7 +204,9 @@ impl Rules {
 
     /// The shared chains of the filter table.
     pub(super) fn filter_chains(&self) -> impl Iterator<Item = SharedChain> {
-        use SharedChain::{ExternalServices, FilterNodePorts, FilterServices, Firewall, Forward, ProxyFirewall};
+        use SharedChain::{
+            ExternalServices, FilterNodePorts, FilterServices, Firewall, Forward, ProxyFirewall,
+        };
         let fixed = [FilterServices, ExternalServices, Forward, FilterNodePorts, ProxyFirewall];
         fixed.into_iter().chain(self.opens_localhost.then_some(Firewall))
     }
@@ -294,11 +297,6 @@ impl Rules {
         }
     }
 
-    /// Number of rules behind those of the Services in nat `KUBE-SERVICES`.
-    #[cfg(test)]
-    pub(super) fn tail_len(&self) -> usize {
-        self.node_port_ips.as_ref().map_or(1, Vec::len)
-    }
 
     /// A port's rules in the shared chains of the filter table.
     pub(super) fn filter(&self, port: &Port, sink: &mut impl Sink) {
@@ -310,7 +308,9 @@ impl Rules {
         }
         if let Err(why) = port.plan.external {
             for ip in service.external_ips.iter() {
-                sink.rule(Chain::Shared(SharedChain::ExternalServices), |w| self.refuse(port, Some(*ip), why, w));
+                sink.rule(Chain::Shared(SharedChain::ExternalServices), |w| {
+                    self.refuse(port, Some(*ip), why, w)
+                });
             }
         }
         if port.has_firewall_chain() {
@@ -327,7 +327,9 @@ impl Rules {
         }
         if let Err(why) = port.plan.external {
             for ip in service.load_balancer_ips.iter() {
-                sink.rule(Chain::Shared(SharedChain::ExternalServices), |w| self.refuse(port, Some(*ip), why, w));
+                sink.rule(Chain::Shared(SharedChain::ExternalServices), |w| {
+                    self.refuse(port, Some(*ip), why, w)
+                });
             }
             if service.node_port.is_some() {
                 sink.rule(Chain::Shared(SharedChain::ExternalServices), |w| self.refuse(port, None, why, w));

@@ -270,7 +270,8 @@ impl Proxy {
             if !touched.contains(&name) && unchanged() || old.is_empty() && services.is_empty() {
                 continue;
             }
-            let new: Box<[Port]> = services.into_iter().map(|service| self.plan_port(service, slices, old)).collect();
+            let new: Box<[Port]> =
+                services.into_iter().map(|service| self.plan_port(service, slices, old)).collect();
             self.listed = self.listed + listed(&new) - listed(old);
             let old = self.index.replace(&name, new, &self.rules);
             self.written.entry(name).or_insert(old);
@@ -278,9 +279,9 @@ impl Proxy {
     }
 
     fn plan_port(&self, service: Arc<ServicePort>, slices: &SliceCache, old: &[Port]) -> Port {
-        let known = old
-            .iter()
-            .find(|port| port.plan.service.name == service.name && port.plan.service.protocol == service.protocol);
+        let known = old.iter().find(|port| {
+            port.plan.service.name == service.name && port.plan.service.protocol == service.protocol
+        });
         let key = self.key(&service);
         Port::new(PortPlan::new(service, slices.port(&key), &self.viewpoint), Comments::All, known)
     }
@@ -356,7 +357,9 @@ impl Proxy {
     fn rewritten(&self, mode: Mode) -> Box<dyn Iterator<Item = &Port> + '_> {
         match mode {
             Mode::Full => Box::new(self.index.ports()),
-            Mode::Partial | Mode::Delta => Box::new(self.written.keys().flat_map(|name| self.index.get(name))),
+            Mode::Partial | Mode::Delta => {
+                Box::new(self.written.keys().flat_map(|name| self.index.get(name)))
+            }
         }
     }
 
@@ -402,13 +405,15 @@ impl Proxy {
         let mut cleanup = ConntrackCleanup::default();
         for port in self.rewritten(mode).filter(|port| port.plan.service.protocol == Protocol::Udp) {
             let service = &port.plan.service;
-            let endpoints = slices.port(&self.key(service)).into_iter().flat_map(|endpoints| endpoints.iter());
+            let endpoints =
+                slices.port(&self.key(service)).into_iter().flat_map(|endpoints| endpoints.iter());
             let serving: BTreeSet<_> =
                 endpoints.filter(|endpoint| endpoint.state().serving).map(|endpoint| endpoint.ip()).collect();
             if serving.is_empty() {
                 continue;
             }
-            let ips = service.external_ips.iter().chain(&service.load_balancer_ips).chain([&service.cluster_ip]);
+            let ips =
+                service.external_ips.iter().chain(&service.load_balancer_ips).chain([&service.cluster_ip]);
             for ip in ips {
                 cleanup.add(Frontend::Address(*ip, service.port), &serving);
             }

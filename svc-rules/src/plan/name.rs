@@ -122,7 +122,9 @@ mod tests {
 
     #[test]
     fn gives_its_parts_back() {
-        for (namespace, name, port) in [("ns", "svc", "http"), ("ns", "svc", ""), ("", "", ""), ("a/b", "c:d", "e")] {
+        for (namespace, name, port) in
+            [("ns", "svc", "http"), ("ns", "svc", ""), ("", "", ""), ("a/b", "c:d", "e")]
+        {
             let whole = ServicePortName::new(namespace, name, port);
             assert_eq!((whole.namespace(), whole.name(), whole.port()), (namespace, name, port));
         }

@@ -13,11 +13,8 @@ use svc_rules::{LocalDetector, NodePortAddresses, ProxyConfig};
 /// Runs all steps of one file; each is a case.
 pub fn run(text: &str) -> Result<Vec<(String, Result<(), String>)>, String> {
     let file: File = serde_json::from_str(text).map_err(|error| error.to_string())?;
-    let mut node = Node {
-        proxy: Proxy::new(file.config.settle()?),
-        slices: SliceCache::new(),
-        sent: BTreeMap::new(),
-    };
+    let mut node =
+        Node { proxy: Proxy::new(file.config.settle()?), slices: SliceCache::new(), sent: BTreeMap::new() };
     let mut results = Vec::new();
     for (number, step) in file.steps.iter().enumerate() {
         let result = node.step(step);

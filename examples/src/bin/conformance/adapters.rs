@@ -14,5 +14,12 @@ macro_rules! areas {
 }
 
 areas! {
+    "dns" = dns "../../../../svc-dns/tests/conformance/dns.rs";
+    "env" = env "../../../../svc-dns/tests/conformance/env.rs";
+    "iptables" = iptables "../../../../svc-rules/tests/conformance/iptables.rs";
+    "netpol" = netpol "../../../../svc-netpol/tests/conformance/netpol.rs";
+    "policy-validation" = policy_validation "../../../../svc-model/tests/conformance/policy_validation.rs";
+    "scheduler" = scheduler "../../../../svc-lb/tests/conformance/scheduler.rs";
     "selector" = selector "../../../../svc-model/tests/conformance/selector.rs";
+    "service" = service "../../../../svc-model/tests/conformance/service.rs";
 }

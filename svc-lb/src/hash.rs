@@ -1,0 +1,116 @@
+//! The kernel's hashes, and SipHash for the tables that are our own.
+
+use core::net::{IpAddr, SocketAddr};
+
+/// An address as the kernel's schedulers see it: IPv4 in host order, IPv6 as the exclusive or of its four
+/// 32-bit words (`ip_vs_sh_hashkey` and its siblings).
+pub(crate) fn fold(address: IpAddr) -> u32 {
+    match address {
+        IpAddr::V4(v4) => v4.to_bits(),
+        IpAddr::V6(v6) => {
+            let bits = v6.to_bits();
+            (bits >> 96) as u32 ^ (bits >> 64) as u32 ^ (bits >> 32) as u32 ^ bits as u32
+        }
+    }
+}
+
+/// An address as one map key: IPv4 as its IPv4-mapped IPv6 form.
+pub(crate) fn widen(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
+        IpAddr::V6(v6) => v6.to_bits(),
+    }
+}
+
+/// Address and port as one 64-bit number for our own tables.
+pub(crate) fn address_hash(address: SocketAddr, salt: u64) -> u64 {
+    let wide = widen(address.ip());
+    let mut sip = SipState::new(salt, 0x7376_635f_6c62);
+    sip.word((wide >> 64) as u64);
+    sip.word(wide as u64);
+    sip.finish(u64::from(address.port()) | (18 << 56))
+}
+
+/// `hash_32` of the kernel's `linux/hash.h`: the golden-ratio multiplier, then the top `bits` bits.
+pub(crate) const fn hash_32(value: u32, bits: u32) -> u32 {
+    value.wrapping_mul(0x61C8_8647) >> (32 - bits)
+}
+
+/// `hsiphash` of one 32-bit word on a 64-bit kernel: SipHash-1-3, cut to its low half, with both words
+/// of the key equal (as `mh` keys it).
+pub(crate) const fn hsiphash_u32(value: u32, key: u64) -> u32 {
+    SipState::new(key, key).finish(value as u64 | (4 << 56)) as u32
+}
+
+/// SipHash-1-3 (Aumasson and Bernstein) over whole words; the last one carries the length on top.
+#[derive(Clone, Copy)]
+struct SipState {
+    v0: u64,
+    v1: u64,
+    v2: u64,
+    v3: u64,
+}
+
+impl SipState {
+    const fn new(k0: u64, k1: u64) -> Self {
+        Self {
+            v0: k0 ^ 0x736f_6d65_7073_6575,
+            v1: k1 ^ 0x646f_7261_6e64_6f6d,
+            v2: k0 ^ 0x6c79_6765_6e65_7261,
+            v3: k1 ^ 0x7465_6462_7974_6573,
+        }
+    }
+
+    const fn round(&mut self) {
+        self.v0 = self.v0.wrapping_add(self.v1);
+        self.v1 = self.v1.rotate_left(13) ^ self.v0;
+        self.v0 = self.v0.rotate_left(32);
+        self.v2 = self.v2.wrapping_add(self.v3);
+        self.v3 = self.v3.rotate_left(16) ^ self.v2;
+        self.v0 = self.v0.wrapping_add(self.v3);
+        self.v3 = self.v3.rotate_left(21) ^ self.v0;
+        self.v2 = self.v2.wrapping_add(self.v1);
+        self.v1 = self.v1.rotate_left(17) ^ self.v2;
+        self.v2 = self.v2.rotate_left(32);
+    }
+
+    const fn word(&mut self, word: u64) {
+        self.v3 ^= word;
+        self.round();
+        self.v0 ^= word;
+    }
+
+    const fn finish(mut self, last: u64) -> u64 {
+        self.word(last);
+        self.v2 ^= 0xff;
+        self.round();
+        self.round();
+        self.round();
+        self.v0 ^ self.v1 ^ self.v2 ^ self.v3
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::hash::Hasher as _;
+
+    /// The standard library's unkeyed hasher is SipHash-1-3 too, so it serves as the twin.
+    #[test]
+    fn agrees_with_the_standard_librarys_siphash() {
+        extern crate std;
+        for value in [0_u32, 1, 0x0ac8_0001, u32::MAX] {
+            let mut default = std::collections::hash_map::DefaultHasher::new();
+            default.write(&value.to_le_bytes());
+            let ours = SipState::new(0, 0).finish(u64::from(value) | (4 << 56));
+            assert_eq!(ours, default.finish());
+        }
+    }
+
+    #[test]
+    fn folds_both_families() {
+        assert_eq!(fold(IpAddr::from([10, 1, 2, 3])), 0x0a01_0203);
+        let v6: IpAddr = "1:2:3:4:5:6:7:8".parse().unwrap();
+        assert_eq!(fold(v6), 0x0001_0002 ^ 0x0003_0004 ^ 0x0005_0006 ^ 0x0007_0008);
+    }
+}

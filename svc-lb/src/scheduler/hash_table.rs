@@ -1,0 +1,115 @@
+//! Source and destination hashing over 256 buckets (`ip_vs_sh.c`, `ip_vs_dh.c`).
+
+use alloc::boxed::Box;
+use core::net::SocketAddr;
+use core::time::Duration;
+
+use super::{Choice, Engine, Fallback, HashFlags, HashKey, Missing, PickReason};
+use crate::hash::{fold, hash_32};
+use crate::pool::{Pool, Slot};
+use crate::request::Request;
+
+const BITS: u32 = 8;
+const SIZE: usize = 1 << BITS;
+
+#[derive(Clone, Debug)]
+pub(crate) struct HashTable {
+    buckets: Box<[Slot; SIZE]>,
+    key: Key,
+    /// Backends changed since the buckets were dealt; they are dealt anew at the next pick.
+    stale: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Key {
+    Source(HashFlags),
+    Destination,
+}
+
+/// Deals the buckets: each backend in turn gets as many in a row as its weight says, and at least one.
+pub(crate) fn source_table<T: Copy>(
+    members: impl Iterator<Item = (T, u32)> + Clone,
+    empty: T,
+) -> Box<[T; SIZE]> {
+    let mut buckets = Box::new([empty; SIZE]);
+    let dealt = members
+        .clone()
+        .cycle()
+        .flat_map(|(member, weight)| core::iter::repeat_n(member, weight.max(1) as usize));
+    if members.clone().next().is_some() {
+        for (bucket, member) in buckets.iter_mut().zip(dealt) {
+            *bucket = member;
+        }
+    }
+    buckets
+}
+
+/// The port goes in before the multiplication (`ip_vs_sh_hashkey`).
+fn source_hash(client: SocketAddr, key: HashKey, offset: u32) -> u32 {
+    let port = match key {
+        HashKey::Address => 0,
+        HashKey::AddressAndPort => u32::from(client.port()),
+    };
+    (offset + hash_32(fold(client.ip()).wrapping_add(port), BITS)) % SIZE as u32
+}
+
+impl HashTable {
+    pub(super) fn source(flags: HashFlags) -> Self {
+        Self { buckets: Box::new([Slot::NONE; SIZE]), key: Key::Source(flags), stale: true }
+    }
+
+    pub(super) fn destination() -> Self {
+        Self { buckets: Box::new([Slot::NONE; SIZE]), key: Key::Destination, stale: true }
+    }
+
+    #[cold]
+    fn fill(&mut self, pool: &Pool) {
+        self.stale = false;
+        let by_weight = matches!(self.key, Key::Source(_));
+        let weight = |slot: Slot| if by_weight { pool.details(slot).backend.weight } else { 1 };
+        self.buckets = source_table(pool.iter().map(|slot| (slot, weight(slot))), Slot::NONE);
+    }
+
+    #[expect(clippy::indexing_slicing, reason = "every hash is taken modulo the table size")]
+    fn bucket(&self, hash: u32) -> Slot {
+        self.buckets[hash as usize % SIZE]
+    }
+}
+
+impl Engine for HashTable {
+    fn added(&mut self, _pool: &Pool, _slot: Slot) {
+        self.stale = true;
+    }
+
+    fn removed(&mut self, _pool: &Pool, _slot: Slot, _before: Slot) {
+        self.stale = true;
+    }
+
+    fn edited(&mut self, _pool: &Pool, _slot: Slot) {
+        self.stale = true;
+    }
+
+    #[inline(never)]
+    fn pick(&mut self, pool: &mut Pool, request: &Request, _now: Duration) -> Result<Choice, Missing> {
+        if self.stale {
+            self.fill(pool);
+        }
+        let (hash, fallback) = match self.key {
+            Key::Source(flags) => (source_hash(request.client, flags.key, 0), flags.fallback),
+            Key::Destination => (hash_32(fold(request.destination.ip()), BITS), Fallback::Refuse),
+        };
+        let Some(slot) = self.bucket(hash).some() else { return Err(Missing::USABLE) };
+        if pool[slot].usable {
+            return Ok(Choice::scheduled(slot));
+        }
+        if fallback == Fallback::Refuse {
+            return Err(Missing::hashed(slot));
+        }
+        // `ip_vs_sh_get_fallback`: the offset starts at the hash itself, so the probes start at twice the hash.
+        (0..SIZE as u32)
+            .map(|offset| self.bucket(hash + (offset + hash) % SIZE as u32))
+            .find(|slot| pool[*slot].usable)
+            .map(|slot| Choice { slot, reason: PickReason::Fallback })
+            .ok_or(Missing::USABLE)
+    }
+}

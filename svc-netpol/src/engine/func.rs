@@ -1,0 +1,186 @@
+//! Step functions from traffic to what decides, and how rules shape them.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use crate::traffic::{END, PortSet};
+
+/// What decides: two bits of verdict, and the number of the reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Code(u32);
+
+pub(crate) const ALLOW: u32 = 0;
+pub(crate) const DENY: u32 = 1;
+pub(crate) const UNKNOWN: u32 = 2;
+
+/// Number of the reason "nothing applies".
+pub(crate) const BY_DEFAULT: u32 = 0;
+/// Number of the reason "isolated, and no rule allows it".
+pub(crate) const ISOLATED: u32 = 1;
+/// Number of the first rule.
+pub(crate) const FIRST_RULE: u32 = 2;
+
+impl Code {
+    pub(crate) const DEFAULT: Self = Self::new(BY_DEFAULT, ALLOW);
+
+    pub(crate) const fn new(reason: u32, verdict: u32) -> Self {
+        Self(reason << 2 | verdict)
+    }
+
+    #[inline]
+    pub(crate) const fn verdict(self) -> u32 {
+        self.0 & 3
+    }
+
+    /// Number of the reason; for an unknown verdict, index into the row's branches.
+    #[inline]
+    pub(crate) const fn reason(self) -> u32 {
+        self.0 >> 2
+    }
+}
+
+/// A step function from traffic to what decides.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Func {
+    /// First position of each step; the first is 0.
+    starts: Box<[u32]>,
+    codes: Box<[Code]>,
+}
+
+impl Func {
+    #[inline]
+    pub(crate) fn at(&self, key: u32) -> Code {
+        let step = match &*self.starts {
+            [_] => 0,
+            starts => starts.partition_point(|start| *start <= key).saturating_sub(1),
+        };
+        self.codes.get(step).copied().unwrap_or(Code::DEFAULT)
+    }
+
+    pub(crate) fn steps(&self) -> impl Iterator<Item = (u32, u32, Code)> + '_ {
+        let ends = self.starts.iter().skip(1).copied().chain([END]);
+        self.starts.iter().zip(ends).zip(&self.codes).map(|((start, end), code)| (*start, end, *code))
+    }
+
+    /// The traffic of one verdict.
+    pub(crate) fn traffic(&self, verdict: u32) -> PortSet {
+        let mut set = PortSet::empty();
+        for (start, end, code) in self.steps() {
+            if code.verdict() == verdict {
+                set.push(start, end);
+            }
+        }
+        set
+    }
+
+    /// Bytes held on the heap.
+    pub(crate) fn heap_size(&self) -> usize {
+        self.starts.len() * (size_of::<u32>() + size_of::<Code>())
+    }
+}
+
+/// Where a piece of traffic stands during evaluation. Several of these can hold at a time, if it is unknown
+/// whether a rule matches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Standing {
+    /// No rule has matched.
+    open: bool,
+    /// A rule has passed it on to the next tier.
+    passed: bool,
+    /// 1 + the reason that allows it, 0 for none.
+    allow: u32,
+    /// 1 + the reason that denies it, 0 for none.
+    deny: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Effect {
+    Allow,
+    Deny,
+    Pass,
+}
+
+impl Standing {
+    const START: Self = Self { open: true, passed: false, allow: 0, deny: 0 };
+
+    pub(crate) fn matched(mut self, reason: u32, effect: Effect, maybe: bool) -> Self {
+        if !self.open {
+            return self;
+        }
+        self.open = maybe;
+        match effect {
+            Effect::Allow if self.allow == 0 => self.allow = reason + 1,
+            Effect::Deny if self.deny == 0 => self.deny = reason + 1,
+            Effect::Pass => self.passed = true,
+            Effect::Allow | Effect::Deny => {}
+        }
+        self
+    }
+
+    pub(crate) fn next_tier(mut self) -> Self {
+        self.open |= self.passed;
+        self.passed = false;
+        self
+    }
+}
+
+/// The standing of all traffic: steps from the start of the line to its end; neighbours differ.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct State(Vec<(u32, Standing)>);
+
+impl State {
+    pub(crate) fn start() -> Self {
+        Self([(0, Standing::START)].into())
+    }
+
+    /// The state in which the traffic of a set has moved on.
+    pub(crate) fn change(&self, set: &PortSet, f: impl Fn(Standing) -> Standing) -> Self {
+        let mut out: Vec<(u32, Standing)> = Vec::with_capacity(self.0.len() + 2 * set.intervals().len());
+        let mut push = |start: u32, standing: Standing| match out.last() {
+            Some((_, last)) if *last == standing => {}
+            _ => out.push((start, standing)),
+        };
+        let mut intervals = set.intervals().iter().copied().peekable();
+        let ends = self.0.iter().skip(1).map(|(start, _)| *start).chain([END]);
+        for ((start, standing), end) in self.0.iter().zip(ends) {
+            let mut at = *start;
+            while at < end {
+                while intervals.next_if(|(_, last)| *last <= at).is_some() {}
+                match intervals.peek() {
+                    Some((first, last)) if *first <= at => {
+                        push(at, f(*standing));
+                        at = end.min(*last);
+                    }
+                    next => {
+                        push(at, *standing);
+                        at = next.map_or(end, |(first, _)| end.min(*first));
+                    }
+                }
+            }
+        }
+        Self(out)
+    }
+
+    /// The function once every rule has been looked at: what is still open is allowed. `branch` numbers the
+    /// pair of reasons where both verdicts are possible.
+    pub(crate) fn finish(&self, mut branch: impl FnMut(Code, Code) -> u32) -> Func {
+        let (mut starts, mut codes): (Vec<u32>, Vec<Code>) = (Vec::new(), Vec::new());
+        for (start, standing) in &self.0 {
+            let allow = match standing.allow {
+                0 => (standing.open || standing.passed).then_some(Code::DEFAULT),
+                reason => Some(Code::new(reason - 1, ALLOW)),
+            };
+            let deny = standing.deny.checked_sub(1).map(|reason| Code::new(reason, DENY));
+            let code = match (allow, deny) {
+                (Some(allow), Some(deny)) => Code::new(branch(allow, deny), UNKNOWN),
+                (None, Some(deny)) => deny,
+                (allow, None) => allow.unwrap_or(Code::DEFAULT),
+            };
+            if codes.last() != Some(&code) {
+                starts.push(*start);
+                codes.push(code);
+            }
+        }
+        Func { starts: starts.into(), codes: codes.into() }
+    }
+}

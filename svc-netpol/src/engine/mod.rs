@@ -1,0 +1,313 @@
+//! The compiled engine: state in, verdicts with reasons out.
+//!
+//! Pods are grouped by what policies can tell apart. A *kind* is a namespace, labels and named ports; a *zone*
+//! is a set of addresses that the same blocks find; a *peer* is what rules can tell of a kind in a zone; a
+//! *row* is what a set of policies says to each peer. A verdict is two look-ups, one in the row of each side.
+
+mod address;
+mod func;
+mod row;
+mod slab;
+mod term;
+mod update;
+mod verdict;
+
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+use core::net::IpAddr;
+
+use hashbrown::Equivalent;
+use svc_model::{Labels, ObjectRef, SmolStr};
+
+use crate::options::Options;
+use crate::policy::{Compiled, NamedPort, Policy, PolicyRef, Tier};
+
+pub(crate) use address::{Family, Range, ZoneId, Zones};
+pub(crate) use func::{ALLOW, Code, DENY, FIRST_RULE, UNKNOWN};
+pub(crate) use row::{PeerKey, Row, Scratch};
+pub(crate) use slab::Slab;
+pub(crate) use term::{NamespaceLabels, Tagged, TermId, Terms};
+pub use update::Touched;
+pub(crate) use update::pod_ref;
+
+pub(crate) type Map<K, V> = hashbrown::HashMap<K, V, foldhash::fast::FixedState>;
+
+pub(crate) type PolicyId = u32;
+pub(crate) type PolicyCode = Tagged;
+pub(crate) type KindId = u32;
+pub(crate) type IdentId = u32;
+pub(crate) type PeerId = u32;
+pub(crate) type RowId = u32;
+
+/// Policies, Pods, namespaces and nodes, compiled so that any connection's verdict is a few look-ups.
+///
+/// Objects go in with [`apply`](Self::apply) and [`remove`](Self::remove), or in bulk with
+/// [`replace_all`](Self::replace_all); verdicts come out of [`verdict`](Self::verdict), and with their reasons
+/// of [`decide`](Self::decide). Everything else here is computed from the same compiled rows.
+///
+/// # Costs
+///
+/// With *K* kinds of Pods (namespace, labels and named ports), *C* classes of peers and *R* sets of policies
+/// that apply together, of which there are usually far fewer than Pods:
+///
+/// - a verdict: constant, apart from a binary search in the ports of one rule set and, for an external address,
+///   in the edges of all blocks;
+/// - a Pod that looks like another one: constant; one with new labels: as many selectors as its labels may
+///   match, and one cell in each row that can tell it apart;
+/// - a policy: its own rows, and the kinds that a selector new to the cluster matches; a policy with a block
+///   new to the cluster cuts the address space anew, which looks at every Pod once;
+/// - memory: at most *R* × *C* cells of four bytes; peers that no rule names take none.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    options: Options,
+    namespaces: Map<SmolStr, Namespace>,
+    nodes: BTreeMap<SmolStr, NodeEntry>,
+    domains: BTreeMap<SmolStr, Vec<IpAddr>>,
+    policies: Slab<PolicyEntry>,
+    policy_ids: BTreeMap<PolicyRef, PolicyId>,
+    terms: Terms,
+    zones: Zones,
+    /// How many policies name each port name.
+    port_names: BTreeMap<SmolStr, usize>,
+    kinds: Slab<Kind>,
+    kind_ids: Map<KindKey, KindId>,
+    idents: Slab<Ident>,
+    ident_ids: Map<(Option<KindId>, ZoneId), IdentId>,
+    peers: Slab<Peer>,
+    peer_ids: Map<PeerKey, PeerId>,
+    rows: Slab<Row>,
+    row_ids: Map<row::RowKey, RowId>,
+    /// Rows with a rule for everyone that names a port of the destination.
+    named_rows: BTreeSet<RowId>,
+    pods: Map<ObjectRef, PodEntry>,
+    by_address: Map<IpAddr, Vec<ObjectRef>>,
+    pending: update::Pending,
+    scratch: Scratch,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Namespace {
+    /// `None`: there are Pods in it, but it isn't declared.
+    labels: Option<Labels>,
+    kinds: BTreeSet<KindId>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct NodeEntry {
+    labels: Labels,
+    addresses: Vec<IpAddr>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct PolicyEntry {
+    pub(crate) policy: Policy,
+    pub(crate) reference: PolicyRef,
+    pub(crate) compiled: Compiled<TermId>,
+    /// Rows that the policy is part of.
+    rows: BTreeSet<RowId>,
+}
+
+impl PolicyEntry {
+    /// Order of evaluation.
+    pub(crate) fn order(&self) -> (Tier, i32, &PolicyRef) {
+        (self.compiled.tier, self.compiled.priority, &self.reference)
+    }
+}
+
+/// What makes Pods alike, apart from their addresses.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct KindKey {
+    pub(crate) namespace: SmolStr,
+    pub(crate) labels: Labels,
+    /// On its node's network, and therefore no Pod to policies.
+    host: bool,
+    ports: Box<[NamedPort]>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Kind {
+    pub(crate) key: KindKey,
+    /// How many Pods are of the kind.
+    pods: usize,
+    /// Terms that find it, sorted.
+    pub(crate) terms: Vec<Tagged>,
+    /// Rows of its own policies; `None` until computed.
+    pub(crate) rows: Option<Rows>,
+    idents: BTreeSet<IdentId>,
+}
+
+impl Kind {
+    /// On its node's network, and therefore no Pod to policies.
+    pub(crate) fn is_host(&self) -> bool {
+        self.key.host
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Rows {
+    pub(crate) ingress: RowId,
+    pub(crate) egress: RowId,
+}
+
+/// A kind in a zone; no kind: the zone's external addresses.
+#[derive(Debug, Clone)]
+pub(crate) struct Ident {
+    pub(crate) kind: Option<KindId>,
+    zone: ZoneId,
+    refs: usize,
+    pub(crate) peer: Option<PeerId>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Peer {
+    pub(crate) key: PeerKey,
+    /// How many idents are this peer.
+    refs: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PodEntry {
+    kind: KindId,
+    /// By family; both the same if no address is known.
+    idents: [Option<IdentId>; 2],
+    addresses: Vec<IpAddr>,
+    /// Addresses of the node that it runs on, as the Pod reports them.
+    hosts: Vec<IpAddr>,
+    node: SmolStr,
+}
+
+/// A Pod's reference without owning it.
+#[derive(Hash)]
+struct PodRef<'a>(&'a str, &'a str);
+
+impl Equivalent<ObjectRef> for PodRef<'_> {
+    fn equivalent(&self, pod: &ObjectRef) -> bool {
+        self.0 == pod.namespace && self.1 == pod.name
+    }
+}
+
+impl Default for Engine {
+    fn default() -> Self {
+        Self::new(Options::default())
+    }
+}
+
+impl Engine {
+    /// An engine that knows nothing: every connection between addresses is allowed.
+    pub fn new(options: Options) -> Self {
+        let mut engine = Self {
+            options,
+            namespaces: Map::default(),
+            nodes: BTreeMap::new(),
+            domains: BTreeMap::new(),
+            policies: Slab::default(),
+            policy_ids: BTreeMap::new(),
+            terms: Terms::default(),
+            zones: Zones::default(),
+            port_names: BTreeMap::new(),
+            kinds: Slab::default(),
+            kind_ids: Map::default(),
+            idents: Slab::default(),
+            ident_ids: Map::default(),
+            peers: Slab::default(),
+            peer_ids: Map::default(),
+            rows: Slab::default(),
+            row_ids: Map::default(),
+            named_rows: BTreeSet::new(),
+            pods: Map::default(),
+            by_address: Map::default(),
+            pending: update::Pending::default(),
+            scratch: Scratch::default(),
+        };
+        for zone in engine.zones.ids() {
+            engine.acquire_ident(None, zone);
+        }
+        engine.flush();
+        engine
+    }
+
+    /// The options it was made with.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Its policies, in the order of kind, namespace and name.
+    pub fn policies(&self) -> impl Iterator<Item = (&PolicyRef, &Policy)> {
+        self.policy_ids
+            .iter()
+            .filter_map(|(reference, id)| Some((reference, &self.policies.get(*id)?.policy)))
+    }
+
+    /// A policy.
+    pub fn policy(&self, reference: &PolicyRef) -> Option<&Policy> {
+        Some(&self.policies.get(*self.policy_ids.get(reference)?)?.policy)
+    }
+
+    /// Its Pods in the order of namespace and name; those that have ended are not among them.
+    pub fn pods(&self) -> Vec<&ObjectRef> {
+        let mut pods: Vec<&ObjectRef> = self.pods.keys().collect();
+        pods.sort_unstable();
+        pods
+    }
+
+    /// The addresses of a Pod, primary first; empty if there is no such Pod.
+    pub fn pod_addresses(&self, pod: &ObjectRef) -> &[IpAddr] {
+        self.pods.get(pod).map_or(&[], |entry| &entry.addresses)
+    }
+
+    /// The labels of a Pod; `None` if there is no such Pod.
+    pub fn pod_labels(&self, pod: &ObjectRef) -> Option<&Labels> {
+        Some(&self.kinds.get(self.pods.get(pod)?.kind)?.key.labels)
+    }
+
+    /// The size of what was compiled.
+    pub fn stats(&self) -> Stats {
+        let rows: usize = self.rows.iter().map(|(_, row)| size_of::<Row>() + row.heap_size()).sum();
+        let pods = self.pods.capacity() * (size_of::<ObjectRef>() + size_of::<PodEntry>() + 1)
+            + self.by_address.capacity() * (size_of::<IpAddr>() + size_of::<Vec<ObjectRef>>() + 1)
+            + self.pods.len() * (size_of::<IpAddr>() + size_of::<ObjectRef>());
+        let peers: usize = self
+            .peers
+            .iter()
+            .map(|(_, peer)| 2 * size_of::<Peer>() + 3 * size_of_val(&*peer.key.terms))
+            .sum();
+        let kinds: usize = self
+            .kinds
+            .iter()
+            .map(|(_, kind)| 2 * size_of::<Kind>() + kind.terms.capacity() * size_of::<Tagged>())
+            .sum();
+        Stats {
+            pods: self.pods.len(),
+            policies: self.policies.len(),
+            selectors: self.terms.len(),
+            kinds: self.kinds.len(),
+            zones: self.zones.ids().len(),
+            peers: self.peers.len(),
+            rows: self.rows.len(),
+            bytes: rows + pods + peers + kinds + self.zones.heap_size(),
+        }
+    }
+}
+
+/// The size of a compiled engine, see [`Engine::stats`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Pods that haven't ended.
+    pub pods: usize,
+    /// Policies of all kinds.
+    pub policies: usize,
+    /// Distinct subjects, peers and blocks that they name.
+    pub selectors: usize,
+    /// Distinct kinds of Pods: namespace, labels, named ports.
+    pub kinds: usize,
+    /// Sets of addresses that blocks can't tell apart.
+    pub zones: usize,
+    /// Kinds in zones, as far as rules can tell them apart.
+    pub peers: usize,
+    /// Distinct sets of policies that apply together, each direction by itself.
+    pub rows: usize,
+    /// Bytes held for all of it, about: policies, labels and names are not counted.
+    pub bytes: usize,
+}
