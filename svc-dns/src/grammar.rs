@@ -103,7 +103,9 @@ fn place<'a>(left: usize, label: impl Fn(usize) -> &'a [u8], grammar: Grammar) -
         2 => return Place::Namespace(branch, 0),
         3 => Leaf::None,
         4 => Leaf::Endpoint,
-        5 if grammar.pair == Pair::EndpointCluster && ![0, 1].iter().any(|at| label(*at).starts_with(b"_")) => {
+        5 if grammar.pair == Pair::EndpointCluster
+            && ![0, 1].iter().any(|at| label(*at).starts_with(b"_")) =>
+        {
             Leaf::Cluster
         }
         5 => Leaf::Port,

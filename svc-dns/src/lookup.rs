@@ -94,14 +94,18 @@ pub(crate) struct Filter<'q> {
 }
 
 impl<'q> Filter<'q> {
-    /// Whether an endpoint is asked for by its label.
-    pub(crate) fn is_single(&self) -> bool {
-        !self.endpoint.is_empty()
+    /// All endpoints that have some ports.
+    pub(crate) fn by_ports(ports: Ports<'q>) -> Self {
+        Self { ports, ..Self::default() }
     }
 
     fn takes_row(&self, entry: &Entry, row: &Row) -> bool {
         (self.endpoint.is_empty()
-            || entry.endpoints.label(row).get(1..).is_some_and(|label| label.eq_ignore_ascii_case(self.endpoint)))
+            || entry
+                .endpoints
+                .label(row)
+                .get(1..)
+                .is_some_and(|label| label.eq_ignore_ascii_case(self.endpoint)))
             && self.cluster.is_none_or(|cluster| {
                 entry.endpoints.slice_of(row).is_some_and(|slice| slice.cluster.eq_ignore_ascii_case(cluster))
             })
@@ -109,7 +113,11 @@ impl<'q> Filter<'q> {
     }
 
     /// Whether a row is asked for, and by which ports.
-    pub(crate) fn ports_of<'z>(&self, entry: &'z Entry, row: &Row) -> impl Iterator<Item = &'z Port> + Clone + use<'z, 'q> {
+    pub(crate) fn ports_of<'z>(
+        &self,
+        entry: &'z Entry,
+        row: &Row,
+    ) -> impl Iterator<Item = &'z Port> + Clone + use<'z, 'q> {
         let taken = self.takes_row(entry, row);
         let ports = entry.endpoints.slice_of(row).filter(|_| taken).map_or(&[][..], |slice| &slice.ports);
         let asked = self.ports;
@@ -132,7 +140,9 @@ impl<'q> Filter<'q> {
         if self.endpoint.is_empty() && self.topology.is_empty() {
             let slices = entry.endpoints.slices().iter().enumerate();
             return slices
-                .map(|(index, slice)| entry.endpoints.slice_rows(index).len() * self.ports.of(&slice.ports).count())
+                .map(|(index, slice)| {
+                    entry.endpoints.slice_rows(index).len() * self.ports.of(&slice.ports).count()
+                })
                 .sum();
         }
         self.rows(entry).map(|row| self.ports_of(entry, row).count()).sum()
@@ -160,6 +170,7 @@ fn is_topology(mut labels: &[u8], zone: &str) -> bool {
 pub(crate) struct Lookup<'z> {
     pub(crate) store: &'z Store,
     pub(crate) options: &'z Options,
+    pub(crate) behavior: Behavior,
 }
 
 impl<'z> Lookup<'z> {
@@ -185,7 +196,8 @@ impl<'z> Lookup<'z> {
             Place::Object(branch, service, leaf) => {
                 // The Service is looked up first: one that is found knows its namespace.
                 if branch == Branch::Service
-                    && let Some((_, entry)) = self.store.table(zone.side).find(question.labels(service, service + 2))
+                    && let Some((_, entry)) =
+                        self.store.table(zone.side).find(question.labels(service, service + 2))
                     && self.store.exposes(entry)
                 {
                     return self.service(entry, zone, question, leaf);
@@ -200,10 +212,12 @@ impl<'z> Lookup<'z> {
             (Branch::Service, Some(_)) => Err(Absence::NoService),
             (Branch::Pod, _) if self.options.pods == Pods::Disabled => Err(Absence::PodsDisabled),
             (Branch::Pod, None) => Ok(Found::Node),
-            (Branch::Pod, Some(_)) if leaf != Leaf::None && self.options.behavior == Behavior::Standards => {
+            (Branch::Pod, Some(_)) if leaf != Leaf::None && self.behavior == Behavior::Standards => {
                 Err(Absence::TooLong)
             }
-            (Branch::Pod, Some(pod)) => self.pod(question.label(pod), question.label(namespace)).map(Found::Pod),
+            (Branch::Pod, Some(pod)) => {
+                self.pod(question.label(pod), question.label(namespace)).map(Found::Pod)
+            }
         }
     }
 
@@ -309,7 +323,7 @@ impl<'z> Lookup<'z> {
     fn ports<'q>(&self, question: &'q Question<'_>) -> Result<Ports<'q>, Absence> {
         let (port, protocol) = (question.label(0), question.label(1));
         let bare = |label: &'q [u8]| label.strip_prefix(b"_");
-        if self.options.behavior == Behavior::Standards {
+        if self.behavior == Behavior::Standards {
             // RFC 2782: both labels have an underscore, and there is something behind it.
             return match (bare(port), bare(protocol)) {
                 (Some(port @ [_, ..]), Some(protocol @ [_, ..])) => Ok(Ports { port, protocol }),
@@ -335,7 +349,7 @@ impl<'z> Lookup<'z> {
             return Ok(addr);
         }
         // CoreDNS compares text, so that only the spelling of the Pod's status is found.
-        let spelled = self.options.behavior == Behavior::Standards || svc_model::Sent::from(addr).is(text);
+        let spelled = self.behavior == Behavior::Standards || svc_model::Sent::from(addr).is(text);
         if spelled && self.store.has_pod(namespace, addr) { Ok(addr) } else { Err(Absence::NoPod) }
     }
 }

@@ -7,10 +7,10 @@ use core::fmt::{self, Write as _};
 use core::str::FromStr;
 
 /// The longest name that the wire format can carry, the root's zero byte included (RFC 1035 section 3.1).
-pub const MAX_NAME: usize = 255;
+pub(crate) const MAX_NAME: usize = 255;
 
 /// The longest label (RFC 1035 section 3.1).
-pub const MAX_LABEL: usize = 63;
+pub(crate) const MAX_LABEL: usize = 63;
 
 /// An absolute domain name.
 ///

@@ -191,6 +191,12 @@ impl External {
     /// The plugin's defaults over some zones.
     #[must_use]
     pub fn new(zones: Vec<Name>) -> Self {
-        Self { zones, apex: SmolStr::new_static("dns"), ttl: 5, headless: Headless::Absent, fallthrough: Vec::new() }
+        Self {
+            zones,
+            apex: SmolStr::new_static("dns"),
+            ttl: 5,
+            headless: Headless::Absent,
+            fallthrough: Vec::new(),
+        }
     }
 }

@@ -135,7 +135,7 @@ pub fn zones_from_text(text: &str) -> Result<Vec<Name>, NameError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloc::string::{String, ToString as _};
+    use alloc::string::{String, ToString};
 
     fn zones(text: &str) -> Vec<String> {
         zones_from_text(text).unwrap().iter().map(ToString::to_string).collect()
@@ -159,7 +159,9 @@ mod tests {
             let addr: IpAddr = text.parse().unwrap();
             assert_eq!(address(reverse_name(addr).wire(), Extra::Refused), Some(addr));
         }
-        for bad in ["01.0.0.10.in-addr.arpa", "256.0.0.10.in-addr.arpa", "0.0.10.in-addr.arpa", "a.ip6.arpa", "x.y"] {
+        for bad in
+            ["01.0.0.10.in-addr.arpa", "256.0.0.10.in-addr.arpa", "0.0.10.in-addr.arpa", "a.ip6.arpa", "x.y"]
+        {
             assert_eq!(address(bad.parse::<Name>().unwrap().wire(), Extra::Ignored), None, "{bad}");
         }
         let long: Name = alloc::format!("x.{}", reverse_name("fd00::a".parse().unwrap())).parse().unwrap();

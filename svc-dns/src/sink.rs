@@ -80,7 +80,9 @@ impl DataRef<'_> {
             Self::Cname(name) => Data::Cname(name.to_name()?),
             Self::Ns(name) => Data::Ns(name.to_name()?),
             Self::Ptr(name) => Data::Ptr(name.to_name()?),
-            Self::Srv { weight, port, target } => Data::Srv { priority: 0, weight, port, target: target.to_name()? },
+            Self::Srv { weight, port, target } => {
+                Data::Srv { priority: 0, weight, port, target: target.to_name()? }
+            }
             Self::Txt(text) => Data::Txt(text.to_vec()),
             Self::Soa { mname, rname, serial, minimum } => {
                 let [refresh, retry, expire] = SOA_TIMERS;

@@ -4,18 +4,21 @@
 
 extern crate alloc;
 
-mod cluster;
+pub mod allocation;
+pub mod cluster;
 mod compat;
 mod defaults;
 mod labels;
 mod meta;
 pub mod name;
 pub mod object;
+pub mod registry;
 mod scalar;
 pub mod selector;
 mod serde_util;
 pub mod validate;
 
+pub use cluster::Cluster;
 pub use compat::{Compat, SelectorValues};
 pub use labels::{Annotations, Labels};
 pub use meta::{ObjectMeta, ObjectRef, ObjectReference, OwnerReference};

@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::Path;
 
+#[path = "conformance/alloc.rs"]
+pub mod alloc;
 #[path = "conformance/policy_validation.rs"]
 pub mod policy_validation;
 #[path = "conformance/selector.rs"]
@@ -39,11 +41,17 @@ fn selectors() {
 #[test]
 fn services() {
     let cases = run_area("service", service::run).unwrap();
-    assert!(cases > 400, "{cases} cases");
+    assert!(cases > 1_050, "{cases} cases");
 }
 
 #[test]
 fn policies() {
     let cases = run_area("policy-validation", policy_validation::run).unwrap();
+    assert!(cases > 150, "{cases} cases");
+}
+
+#[test]
+fn allocators() {
+    let cases = run_area("alloc", alloc::run).unwrap();
     assert!(cases > 150, "{cases} cases");
 }

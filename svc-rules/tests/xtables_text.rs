@@ -1,4 +1,13 @@
 //! Texts of the real tools, read and written back.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::std_instead_of_core,
+    clippy::std_instead_of_alloc,
+    reason = "tests"
+)]
 
 use proptest::prelude::*;
 use svc_rules::packet::Family;

@@ -1,4 +1,13 @@
 //! Packets walked through a small ruleset of kube-proxy's shape, and the corners of the kernel's path.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::std_instead_of_core,
+    clippy::std_instead_of_alloc,
+    reason = "tests"
+)]
 
 use core::time::Duration;
 use std::net::SocketAddr;

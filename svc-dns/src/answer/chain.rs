@@ -56,7 +56,8 @@ impl Zones {
     /// Follows aliases inside the zone.
     fn follow<'z>(&'z self, asked: Asked<'z, '_>, alias: &'z Alias) -> (Chain<'z>, End<'z>) {
         let mut chain = Chain::default();
-        let Alias::Name(mut target) = alias else { return (chain, End::Nowhere) };
+        let Alias::Name(target) = alias else { return (chain, End::Nowhere) };
+        let mut target = target;
         // An alias of itself, or of a name below it, is not followed.
         if below(target.wire(), asked.question.name()).is_some() {
             return (chain, End::Nowhere);
@@ -69,7 +70,7 @@ impl Zones {
             let Some(left) = question.left_of(asked.zone.name.wire(), asked.zone.labels) else {
                 return (chain, End::Outside(target));
             };
-            match self.lookup().locate(asked.zone, &question, left) {
+            match self.lookup(asked.behavior).locate(asked.zone, &question, left) {
                 Ok(Found::Alias(Alias::Name(next))) => {
                     if below(next.wire(), target.wire()).is_some() {
                         return (chain, End::Nowhere);
@@ -107,7 +108,8 @@ impl Zones {
             End::Inside(target) => {
                 let question = Question::new(target, asked.question.qtype());
                 let left = question.left_of(asked.zone.name.wire(), asked.zone.labels).unwrap_or_default();
-                let asked_last = Asked { question: &question, left, ..Asked::new(asked.zone, &question, left) };
+                let asked_last =
+                    Asked { behavior: asked.behavior, ..self.asked(asked.zone, &question, left) };
                 let resolved = self.resolve_coredns(asked_last, upstream, &mut super::Nowhere);
                 if resolved != Ok(Answered::Records) {
                     return Answered::Nothing;
@@ -148,7 +150,8 @@ impl Zones {
             End::Inside(target) => {
                 let question = Question::new(target, asked.question.qtype());
                 let left = question.left_of(asked.zone.name.wire(), asked.zone.labels).unwrap_or_default();
-                let asked_last = Asked::new(asked.zone, &question, left);
+                let asked_last =
+                    Asked { behavior: asked.behavior, ..self.asked(asked.zone, &question, left) };
                 match self.resolve_standards(asked_last, upstream, sink) {
                     Ok(Answered::Nothing) => Answered::ChainToNothing,
                     Ok(answered) => answered,

@@ -2,7 +2,7 @@
 
 mod chain;
 mod external;
-mod records;
+pub(crate) mod records;
 
 use alloc::vec::Vec;
 use core::net::IpAddr;
@@ -88,14 +88,10 @@ pub(crate) struct Asked<'z, 'q> {
     pub(crate) left: usize,
     /// The zone as the question spells it.
     pub(crate) tail: &'q [u8],
+    pub(crate) behavior: Behavior,
 }
 
 impl<'z, 'q> Asked<'z, 'q> {
-    pub(crate) fn new(zone: &'z Served, question: &'q Question<'q>, left: usize) -> Self {
-        let tail = question.name().get(question.start(left)..).unwrap_or_default();
-        Self { zone, question, left, tail }
-    }
-
     /// The name as asked.
     pub(crate) fn owner(&self) -> NameRef<'q> {
         NameRef::whole(self.question.name())
@@ -168,42 +164,69 @@ impl Zones {
         needed.into_inner()
     }
 
-    pub(crate) fn lookup(&self) -> Lookup<'_> {
-        Lookup { store: &self.store, options: &self.options }
+    pub(crate) fn lookup(&self, behavior: Behavior) -> Lookup<'_> {
+        Lookup { store: &self.store, options: &self.options, behavior }
+    }
+
+    /// A question with `left` labels left of a zone.
+    pub(crate) fn asked<'z, 'q>(
+        &self,
+        zone: &'z Served,
+        question: &'q Question<'q>,
+        left: usize,
+    ) -> Asked<'z, 'q> {
+        let tail = question.name().get(question.start(left)..).unwrap_or_default();
+        Asked { zone, question, left, tail, behavior: self.options.behavior }
     }
 
     /// Answers into a sink.
-    pub(crate) fn resolve(&self, question: &Question<'_>, upstream: &dyn Upstream, sink: &mut dyn Sink) -> Outcome {
+    pub(crate) fn resolve(
+        &self,
+        question: &Question<'_>,
+        upstream: &dyn Upstream,
+        sink: &mut dyn Sink,
+    ) -> Outcome {
+        self.judge(question, upstream, self.options.behavior, sink).0
+    }
+
+    /// Answers into a sink, and tells why where a name does not exist.
+    pub(crate) fn judge(
+        &self,
+        question: &Question<'_>,
+        upstream: &dyn Upstream,
+        behavior: Behavior,
+        sink: &mut dyn Sink,
+    ) -> (Outcome, Option<Absence>) {
         if !self.external.is_empty() {
             match self.resolve_external(question, upstream, sink) {
-                Outcome::Next => {}
-                done @ Outcome::Done(_) => return done,
+                (Outcome::Next, _) => {}
+                done => return done,
             }
         }
-        let Some((index, left)) = self.zone_of(question, &self.served) else { return Outcome::Next };
-        let Some(zone) = self.served.get(index) else { return Outcome::Next };
-        let asked = Asked::new(zone, question, left);
+        let Some((index, left)) = self.zone_of(question, &self.served) else { return (Outcome::Next, None) };
+        let Some(zone) = self.served.get(index) else { return (Outcome::Next, None) };
+        let asked = Asked { behavior, ..self.asked(zone, question, left) };
         if matches!(question.qtype(), Type::AXFR | Type::IXFR) {
-            return Outcome::Done(Rcode::Refused);
+            return (Outcome::Done(Rcode::Refused), None);
         }
-        let resolved = match self.options.behavior {
+        let resolved = match behavior {
             Behavior::CoreDns => self.resolve_coredns(asked, upstream, sink),
             Behavior::Standards => self.resolve_standards(asked, upstream, sink),
         };
         let rcode = match resolved {
-            Ok(Answered::Records) => return Outcome::Done(Rcode::NoError),
-            Ok(Answered::Chain(rcode)) if rcode != Rcode::NxDomain => return Outcome::Done(rcode),
+            Ok(Answered::Records) => return (Outcome::Done(Rcode::NoError), None),
+            Ok(Answered::Chain(rcode)) if rcode != Rcode::NxDomain => return (Outcome::Done(rcode), None),
             Ok(Answered::Chain(rcode)) => rcode,
             Ok(Answered::Nothing | Answered::ChainToNothing) => Rcode::NoError,
-            Err(_) => {
+            Err(absence) => {
                 if self.falls_through(question, &self.options.fallthrough) {
-                    return Outcome::Next;
+                    return (Outcome::Next, Some(absence));
                 }
                 if self.sync == Sync::Pending { Rcode::ServFail } else { Rcode::NxDomain }
             }
         };
         self.soa(asked, Section::Authority, sink);
-        Outcome::Done(rcode)
+        (Outcome::Done(rcode), resolved.err())
     }
 
     /// Whether a name lies below any of these zones.
@@ -212,9 +235,14 @@ impl Zones {
     }
 
     /// CoreDNS's order of looking: what exists depends on the type that is asked for.
-    fn resolve_coredns(&self, asked: Asked<'_, '_>, upstream: &dyn Upstream, sink: &mut dyn Sink) -> Resolved {
+    fn resolve_coredns(
+        &self,
+        asked: Asked<'_, '_>,
+        upstream: &dyn Upstream,
+        sink: &mut dyn Sink,
+    ) -> Resolved {
         let Asked { zone, question, left, .. } = asked;
-        let lookup = self.lookup();
+        let lookup = self.lookup(asked.behavior);
         let qtype = question.qtype();
         match qtype {
             Type::SOA => {
@@ -247,17 +275,22 @@ impl Zones {
                 if let Found::Alias(alias) = found {
                     return Ok(self.chain_coredns(asked, alias, upstream, sink));
                 }
-                Ok(Answered::some(self.records(asked, found, sink)))
+                Ok(Answered::some(self.put_records(asked, found, sink)))
             }
             _ => {
                 let found = lookup.locate(zone, question, left)?;
-                Ok(Answered::some(self.records(asked, found, sink)))
+                Ok(Answered::some(self.put_records(asked, found, sink)))
             }
         }
     }
 
     /// The standards' order: a name exists or it does not, and then its types are looked at.
-    fn resolve_standards(&self, asked: Asked<'_, '_>, upstream: &dyn Upstream, sink: &mut dyn Sink) -> Resolved {
+    fn resolve_standards(
+        &self,
+        asked: Asked<'_, '_>,
+        upstream: &dyn Upstream,
+        sink: &mut dyn Sink,
+    ) -> Resolved {
         let Asked { question, left, .. } = asked;
         let qtype = question.qtype();
         if left == 0 {
@@ -270,7 +303,8 @@ impl Zones {
                 _ => {}
             }
         }
-        if let Some(addr) = reverse::address(question.lower(), Extra::Refused).filter(|_| asked.zone.reverse) {
+        if let Some(addr) = reverse::address(question.lower(), Extra::Refused).filter(|_| asked.zone.reverse)
+        {
             // The name exists for every type if it does for PTR.
             return if qtype == Type::PTR {
                 self.ptr(asked, addr, sink)
@@ -278,12 +312,16 @@ impl Zones {
                 self.ptr(asked, addr, &mut Nowhere).map(|_| Answered::Nothing)
             };
         }
-        match self.exists(asked) {
-            Ok(Found::Alias(alias)) if qtype != Type::CNAME => Ok(self.chain_standards(asked, alias, upstream, sink)),
-            Ok(found) => Ok(Answered::some(self.records(asked, found, sink))),
+        match self.lookup(asked.behavior).locate(asked.zone, question, left) {
+            Ok(Found::Alias(alias)) if qtype != Type::CNAME => {
+                Ok(self.chain_standards(asked, alias, upstream, sink))
+            }
+            Ok(found) => Ok(Answered::some(self.put_records(asked, found, sink))),
             Err(absence) => {
                 let other = match left {
-                    1 if question.label(0) == b"dns-version" => qtype == Type::TXT && self.version(asked, sink),
+                    1 if question.label(0) == b"dns-version" => {
+                        qtype == Type::TXT && self.version(asked, sink)
+                    }
                     2 if question.labels(0, 2) == b"\x02ns\x03dns" => self.name_server_addrs(asked, sink),
                     _ if self.has_below(asked) => false,
                     _ => return Err(absence),
@@ -293,17 +331,12 @@ impl Zones {
         }
     }
 
-    /// What a name leads to by the standards: ports have names only where they have records.
-    pub(crate) fn exists<'z, 'q>(&'z self, asked: Asked<'z, 'q>) -> Result<Found<'z, 'q>, Absence> {
-        self.lookup().locate(asked.zone, asked.question, asked.left)
-    }
-
     /// The `dns-version` record, if that is the name.
     fn version(&self, asked: Asked<'_, '_>, sink: &mut dyn Sink) -> bool {
         if asked.left != 1 || asked.question.label(0) != b"dns-version" {
             return false;
         }
-        let multicluster = asked.zone.side == Side::Imported && self.options.behavior == Behavior::Standards;
+        let multicluster = asked.zone.side == Side::Imported && asked.behavior == Behavior::Standards;
         let version = if multicluster { MULTICLUSTER_VERSION } else { VERSION };
         sink.record(Section::Answer, asked.owner(), VERSION_TTL, DataRef::Txt(version));
         true
@@ -329,7 +362,7 @@ impl Zones {
     }
 
     /// NS records of the apex with the name servers' addresses.
-    fn name_servers(&self, asked: Asked<'_, '_>, sink: &mut dyn Sink) -> bool {
+    pub(crate) fn name_servers(&self, asked: Asked<'_, '_>, sink: &mut dyn Sink) -> bool {
         let servers = self.server_addrs(asked.tail);
         let ttl = self.options.ttl;
         let mut seen: Vec<[&[u8]; 5]> = Vec::new();
@@ -373,7 +406,9 @@ impl Zones {
                     servers.push((NameRef { leaf, base, tail }, row.addr));
                 }
             } else {
-                servers.extend(face.addrs.iter().map(|addr| (NameRef { base, tail, ..NameRef::default() }, *addr)));
+                servers.extend(
+                    face.addrs.iter().map(|addr| (NameRef { base, tail, ..NameRef::default() }, *addr)),
+                );
             }
         }
         if !found {
@@ -400,12 +435,15 @@ impl Zones {
         ids.sort_unstable();
         ids.dedup();
         let mut entries: Vec<&Entry> = ids.into_iter().filter_map(|id| self.store.internal.get(id)).collect();
-        entries.sort_by_key(|entry| (entry.namespace_name(), entry.name()));
+        entries.sort_by(|a, b| a.cmp_name(b));
         entries
     }
 
     /// The rows of the slices that hold one of the server's addresses.
-    fn serving_rows<'a>(&'a self, entry: &'a Entry) -> impl Iterator<Item = &'a crate::store::endpoints::Row> {
+    fn serving_rows<'a>(
+        &'a self,
+        entry: &'a Entry,
+    ) -> impl Iterator<Item = &'a crate::store::endpoints::Row> {
         let endpoints = &entry.endpoints;
         let holds = |index: &usize| {
             endpoints.slice_rows(*index).iter().any(|row| self.options.local_addresses.contains(&row.addr))
@@ -417,15 +455,14 @@ impl Zones {
     fn ptr(&self, asked: Asked<'_, '_>, addr: IpAddr, sink: &mut dyn Sink) -> Resolved {
         let tail = self.primary.wire();
         let ttl = self.options.ttl;
-        let standards = self.options.behavior == Behavior::Standards;
+        let standards = asked.behavior == Behavior::Standards;
         // CoreDNS looks at the namespace only where `namespaces` is set, so names that `namespace_labels` hides leak here.
         let open = !standards && self.options.namespaces.is_empty();
-        let visible = |entry: &&Entry| {
-            (open || self.store.exposes(entry)) && (!standards || entry.face().is_some())
-        };
-        let order = |entry: &&Entry| (entry.namespace_name(), entry.name());
+        let visible =
+            |entry: &&Entry| (open || self.store.exposes(entry)) && (!standards || entry.face().is_some());
+        let before = |a: &&Entry, b: &&Entry| a.cmp_name(b);
         let services = self.store.cluster_addrs.find(addr).filter_map(|id| self.store.internal.get(id));
-        if let Some(entry) = services.filter(visible).min_by(|a, b| order(a).cmp(&order(b))) {
+        if let Some(entry) = services.filter(visible).min_by(before) {
             let name = NameRef { base: [&entry.key, b"\x03svc"], tail, ..NameRef::default() };
             sink.record(Section::Answer, asked.owner(), ttl, DataRef::Ptr(name));
             return Ok(Answered::Records);
@@ -434,8 +471,9 @@ impl Zones {
         let mut last: Option<&Entry> = None;
         loop {
             let owners = self.store.endpoint_addrs.find(addr).filter_map(|id| self.store.internal.get(id));
-            let after = owners.filter(visible).filter(|entry| last.is_none_or(|last| order(&last) < order(entry)));
-            let Some(entry) = after.min_by(|a, b| order(a).cmp(&order(b))) else { break };
+            let after =
+                owners.filter(visible).filter(|entry| last.is_none_or(|last| last.cmp_name(entry).is_lt()));
+            let Some(entry) = after.min_by(before) else { break };
             last = Some(entry);
             let endpoints = &entry.endpoints;
             for row in endpoints.with_addr(addr) {
@@ -445,7 +483,8 @@ impl Zones {
                     continue;
                 }
                 any = true;
-                let name = NameRef { leaf: [endpoints.label(row), b""], base: [&entry.key, b"\x03svc"], tail };
+                let name =
+                    NameRef { leaf: [endpoints.label(row), b""], base: [&entry.key, b"\x03svc"], tail };
                 sink.record(Section::Answer, asked.owner(), ttl, DataRef::Ptr(name));
             }
         }

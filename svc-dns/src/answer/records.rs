@@ -7,7 +7,7 @@ use crate::lookup::{Filter, Found};
 use crate::options::Behavior;
 use crate::record::Type;
 use crate::sink::{DataRef, NameRef, Section, Sink};
-use crate::store::endpoints::{Ports, Row};
+use crate::store::endpoints::{Port, Ports, Row};
 use crate::store::service::{Alias, Entry, Face, FaceKind};
 use crate::zones::Zones;
 
@@ -32,11 +32,16 @@ pub(crate) fn endpoint_name<'a>(entry: &'a Entry, row: &Row, tail: &'a [u8]) -> 
 
 impl Zones {
     /// Puts the records of the asked type into the sink; tells whether there is one.
-    pub(super) fn records(&self, asked: Asked<'_, '_>, found: Found<'_, '_>, sink: &mut dyn Sink) -> bool {
+    pub(super) fn put_records(
+        &self,
+        asked: Asked<'_, '_>,
+        found: Found<'_, '_>,
+        sink: &mut dyn Sink,
+    ) -> bool {
         let ttl = self.options.ttl;
         let owner = asked.owner();
         let qtype = asked.question.qtype();
-        let standards = self.options.behavior == Behavior::Standards;
+        let standards = asked.behavior == Behavior::Standards;
         let mut any = false;
         match (qtype, found) {
             (Type::A | Type::AAAA, Found::Addresses(_, face, ports)) => {
@@ -65,7 +70,9 @@ impl Zones {
             (Type::SRV, Found::Addresses(entry, face, ports)) => {
                 any = self.service_srv(asked, entry, face, ports, sink);
             }
-            (Type::SRV, Found::Endpoints(entry, filter)) => any = self.endpoint_srv(asked, entry, filter, sink),
+            (Type::SRV, Found::Endpoints(entry, filter)) => {
+                any = self.endpoint_srv(asked, entry, filter, sink)
+            }
             (Type::SRV, Found::Pod(addr)) if !standards => {
                 any = true;
                 let base = asked.question.labels(asked.left.saturating_sub(3), asked.left);
@@ -78,7 +85,9 @@ impl Zones {
                 sink.record(Section::Answer, owner, ttl, DataRef::Cname(NameRef::whole(name.wire())));
             }
             // A cluster IP that is not there yet is a name to CoreDNS: the empty one.
-            (Type::CNAME, Found::Addresses(_, Face { text: Some(Alias::Name(name)), .. }, _)) if !standards => {
+            (Type::CNAME, Found::Addresses(_, Face { text: Some(Alias::Name(name)), .. }, _))
+                if !standards =>
+            {
                 any = true;
                 sink.record(Section::Answer, owner, ttl, DataRef::Cname(NameRef::whole(name.wire())));
             }
@@ -103,8 +112,8 @@ impl Zones {
         }
         let mut count = ports.of(&face.ports).count() * face.addrs.len();
         // The specification gives an unnamed port no SRV record, and the weight is a share among records, not addresses.
-        let standards = self.options.behavior == Behavior::Standards;
-        let listed = |port: &&crate::store::endpoints::Port| !standards || !port.name.is_empty();
+        let standards = asked.behavior == Behavior::Standards;
+        let listed = |port: &&Port| !standards || !port.name.is_empty();
         if standards {
             count = ports.of(&face.ports).filter(listed).count();
         }
@@ -137,25 +146,31 @@ impl Zones {
     ) -> bool {
         let ttl = self.options.ttl;
         let endpoints = &entry.endpoints;
-        let standards = self.options.behavior == Behavior::Standards;
-        let listed = |port: &&crate::store::endpoints::Port| !standards || !port.name.is_empty();
-        let count = if standards { self.distinct(entry, filter) } else { filter.count(entry) };
+        let standards = asked.behavior == Behavior::Standards;
+        let listed = |port: &&Port| !standards || !port.name.is_empty();
+        let count = if standards { distinct(entry, filter) } else { filter.count(entry) };
         let weight = weight(count);
         let mut any = false;
         for row in filter.rows(entry) {
             for (index, port) in filter.ports_of(entry, row).filter(listed).enumerate() {
                 let Some(number) = port.number else { continue };
-                if self.is_repeated(entry, filter, row, index, number) {
+                if is_repeated(entry, filter, row, index, number, standards) {
                     continue;
                 }
                 any = true;
                 let target = endpoint_name(entry, row, asked.tail);
-                sink.record(Section::Answer, asked.owner(), ttl, DataRef::Srv { weight, port: number, target });
+                sink.record(
+                    Section::Answer,
+                    asked.owner(),
+                    ttl,
+                    DataRef::Srv { weight, port: number, target },
+                );
             }
         }
         if any {
             for row in filter.rows(entry) {
-                let valid = |row: &Row| filter.ports_of(entry, row).filter(listed).any(|port| port.number.is_some());
+                let valid =
+                    |row: &Row| filter.ports_of(entry, row).filter(listed).any(|port| port.number.is_some());
                 let same = |before: &Row| before.addr == row.addr && valid(before);
                 if !valid(row) || endpoints.before_with_label(row).any(same) {
                     continue;
@@ -167,32 +182,6 @@ impl Zones {
         any
     }
 
-    /// Whether the record of a row's name and a port number has been given already: by an earlier port of the row, or by a row
-    /// before with the same name.
-    fn is_repeated(&self, entry: &Entry, filter: Filter<'_>, row: &Row, index: usize, number: u16) -> bool {
-        let standards = self.options.behavior == Behavior::Standards;
-        let listed = |port: &&crate::store::endpoints::Port| !standards || !port.name.is_empty();
-        let same = |port: &crate::store::endpoints::Port| port.number == Some(number);
-        filter.ports_of(entry, row).filter(listed).take(index).any(same)
-            || entry
-                .endpoints
-                .before_with_label(row)
-                .any(|before| filter.ports_of(entry, before).filter(listed).any(same))
-    }
-
-    /// How many SRV records a question has, repetitions left out.
-    fn distinct(&self, entry: &Entry, filter: Filter<'_>) -> usize {
-        let mut count = 0;
-        for row in filter.rows(entry) {
-            let ports = filter.ports_of(entry, row).filter(|port| !port.name.is_empty()).enumerate();
-            count += ports
-                .filter_map(|(index, port)| Some((index, port.number?)))
-                .filter(|(index, number)| !self.is_repeated(entry, filter, row, *index, *number))
-                .count();
-        }
-        count
-    }
-
     /// Whether names exist below a name that has no records: `dns` above the name servers, `_tcp` above ports, a cluster above its
     /// endpoints, and the labels before topology zones (RFC 8020).
     pub(super) fn has_below(&self, asked: Asked<'_, '_>) -> bool {
@@ -200,7 +189,9 @@ impl Zones {
         if zone.reverse {
             // Whether an address is in use below is not looked for: denying it could cut off those that are.
             let digit = |index| match question.label(index) {
-                [first, rest @ ..] => rest.len() < 3 && first.is_ascii_hexdigit() && rest.iter().all(u8::is_ascii_digit),
+                [first, rest @ ..] => {
+                    rest.len() < 3 && first.is_ascii_hexdigit() && rest.iter().all(u8::is_ascii_digit)
+                }
                 [] => false,
             };
             return question.count() < 34 && (0..left).all(digit);
@@ -212,7 +203,8 @@ impl Zones {
             return false;
         }
         let key = question.labels(left - 3, left - 1);
-        let Some((_, entry)) = self.store.table(zone.side).find(key).filter(|(_, entry)| self.store.exposes(entry))
+        let Some((_, entry)) =
+            self.store.table(zone.side).find(key).filter(|(_, entry)| self.store.exposes(entry))
         else {
             return false;
         };
@@ -227,7 +219,7 @@ impl Zones {
             return false;
         }
         let label = question.labels(0, 1);
-        let has = |port: &crate::store::endpoints::Port| {
+        let has = |port: &Port| {
             !port.name.is_empty() && port.number.is_some() && port.protocol.label() == Some(label)
         };
         match face.kind {
@@ -240,4 +232,35 @@ impl Zones {
             }),
         }
     }
+}
+
+/// Whether the record of a row's name and a port number has been given already: by an earlier port of the row, or by a row before
+/// with the same name. By the standards unnamed ports have none.
+fn is_repeated(
+    entry: &Entry,
+    filter: Filter<'_>,
+    row: &Row,
+    index: usize,
+    number: u16,
+    standards: bool,
+) -> bool {
+    let listed = |port: &&Port| !standards || !port.name.is_empty();
+    let same = |port: &Port| port.number == Some(number);
+    filter.ports_of(entry, row).filter(listed).take(index).any(same)
+        || entry
+            .endpoints
+            .before_with_label(row)
+            .any(|before| filter.ports_of(entry, before).filter(listed).any(same))
+}
+
+/// How many SRV records a question has by the standards, repetitions left out.
+fn distinct(entry: &Entry, filter: Filter<'_>) -> usize {
+    let count = |row| {
+        let ports = filter.ports_of(entry, row).filter(|port| !port.name.is_empty()).enumerate();
+        ports
+            .filter_map(|(index, port)| Some((index, port.number?)))
+            .filter(|(index, number)| !is_repeated(entry, filter, row, *index, *number, true))
+            .count()
+    };
+    filter.rows(entry).map(count).sum()
 }

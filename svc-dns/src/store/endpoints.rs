@@ -62,7 +62,8 @@ pub(crate) struct Port {
 
 impl Port {
     /// What stands in for the ports of a Service or slice that has none, so that its addresses are found.
-    pub(crate) const PORTLESS: Self = Self { name: SmolStr::new_static(""), protocol: Proto::Other, number: None };
+    pub(crate) const PORTLESS: Self =
+        Self { name: SmolStr::new_static(""), protocol: Proto::Other, number: None };
 
     /// The port's label with its underscore in wire form, if it has a name that fits in one.
     pub(crate) fn label(&self) -> Option<Vec<u8>> {
@@ -169,6 +170,14 @@ pub(crate) struct Reading {
 impl Endpoints {
     pub(crate) fn is_empty(&self) -> bool {
         self.slices.is_empty()
+    }
+
+    /// Whether the records made from both are the same.
+    pub(crate) fn same_records(&self, other: &Self) -> bool {
+        self.rows == other.rows
+            && self.arena == other.arena
+            && self.topologies == other.topologies
+            && self.slices == other.slices
     }
 
     /// How many ready addresses there are, repetitions included.
@@ -333,7 +342,9 @@ impl Endpoints {
                 };
                 let hostname = endpoint.hostname.as_deref().filter(|name| !name.is_empty());
                 let pod = endpoint.target_ref.as_ref().map(|target| target.name.as_str());
-                let pod = pod.filter(|name| reading.names == EndpointNames::Pod && (1..=MAX_LABEL).contains(&name.len()));
+                let pod = pod.filter(|name| {
+                    reading.names == EndpointNames::Pod && (1..=MAX_LABEL).contains(&name.len())
+                });
                 let label = match hostname.or(pod) {
                     Some(name) if name.len() > MAX_LABEL => {
                         self.left.push(leave(LeftOut::BadHostname));

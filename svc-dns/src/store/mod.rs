@@ -16,9 +16,9 @@ use svc_model::{EndpointSlice, Labels, ObjectMeta, ObjectRef, Pod, PodPhase, Sen
 
 use self::endpoints::Reading;
 use self::service::{Entry, Face, Presence};
-use crate::name::push_label;
-use crate::options::{EndpointNames, Endpoints, NamespaceSource, Options, Pods};
 use crate::grammar::Zonal;
+use crate::name::push_label;
+use crate::options::{Endpoints, NamespaceSource, Options, Pods};
 
 /// The label that names the Service of a slice from another cluster (KEP-1645).
 pub(crate) const IMPORT_NAME: &str = "multicluster.kubernetes.io/service-name";
@@ -50,7 +50,12 @@ pub(crate) struct Table {
 
 impl Default for Table {
     fn default() -> Self {
-        Self { entries: Vec::new(), free: Vec::new(), by_key: HashTable::new(), slices: Map::with_hasher(HASHER) }
+        Self {
+            entries: Vec::new(),
+            free: Vec::new(),
+            by_key: HashTable::new(),
+            slices: Map::with_hasher(HASHER),
+        }
     }
 }
 
@@ -95,7 +100,8 @@ impl Table {
             *slot = Some(entry);
         }
         let entries = &self.entries;
-        let rehash = |id: &u32| entries.get(*id as usize).and_then(Option::as_ref).map_or(0, |entry| hash(&entry.key));
+        let rehash =
+            |id: &u32| entries.get(*id as usize).and_then(Option::as_ref).map_or(0, |entry| hash(&entry.key));
         self.by_key.insert_unique(code, id, rehash);
         id
     }
@@ -200,7 +206,7 @@ impl Default for Store {
 #[derive(Debug, Clone)]
 pub(crate) struct Before {
     pub(crate) side: Side,
-    pub(crate) id: u32,
+    pub(crate) key: Box<[u8]>,
     pub(crate) entry: Option<Entry>,
     pub(crate) exposed: bool,
 }
@@ -222,7 +228,8 @@ impl Store {
 
     /// A namespace by its label.
     pub(crate) fn namespace(&self, name: &[u8]) -> Option<&Namespace> {
-        let is = |id: &u32| self.namespaces.get(*id as usize).is_some_and(|found| found.name.as_bytes() == name);
+        let is =
+            |id: &u32| self.namespaces.get(*id as usize).is_some_and(|found| found.name.as_bytes() == name);
         self.by_namespace.find(hash(name), is).and_then(|id| self.namespaces.get(*id as usize))
     }
 
@@ -241,7 +248,9 @@ impl Store {
 
     /// Whether a Pod with this address is in a namespace.
     pub(crate) fn has_pod(&self, namespace: &[u8], addr: IpAddr) -> bool {
-        let is = |id: &u32| self.namespaces.get(*id as usize).is_some_and(|found| found.name.as_bytes() == namespace);
+        let is = |id: &u32| {
+            self.namespaces.get(*id as usize).is_some_and(|found| found.name.as_bytes() == namespace)
+        };
         let id = self.by_namespace.find(hash(namespace), is).copied();
         id.is_some_and(|id| self.pod_addrs.find(hash(&(id, addr)), |row| *row == (id, addr)).is_some())
     }
@@ -262,20 +271,29 @@ impl Store {
         namespace.decide(options);
         self.namespaces.push(namespace);
         let namespaces = &self.namespaces;
-        let rehash = |id: &u32| {
-            namespaces.get(*id as usize).map_or(0, |namespace| hash(namespace.name.as_bytes()))
-        };
+        let rehash =
+            |id: &u32| namespaces.get(*id as usize).map_or(0, |namespace| hash(namespace.name.as_bytes()));
         self.by_namespace.insert_unique(hash(name.as_bytes()), id, rehash);
         id
     }
 
     /// Records that a namespace has an object (or has none any more); gives the Services whose names come or go with it.
-    pub(crate) fn set_namespace(&mut self, name: &str, object: Option<Labels>, options: &Options) -> Vec<Before> {
+    pub(crate) fn set_namespace(
+        &mut self,
+        name: &str,
+        object: Option<Labels>,
+        options: &Options,
+    ) -> Vec<Before> {
         let id = self.make_namespace(name, options);
         self.change_namespace(id, options, |namespace| namespace.object = object)
     }
 
-    fn change_namespace(&mut self, id: u32, options: &Options, change: impl FnOnce(&mut Namespace)) -> Vec<Before> {
+    fn change_namespace(
+        &mut self,
+        id: u32,
+        options: &Options,
+        change: impl FnOnce(&mut Namespace),
+    ) -> Vec<Before> {
         let Some(namespace) = self.namespaces.get_mut(id as usize) else { return Vec::new() };
         let before = namespace.state;
         change(namespace);
@@ -287,13 +305,11 @@ impl Store {
         let mut members: Vec<_> = namespace.members.iter().copied().collect();
         members.sort_unstable();
         let side = |side| if side == 0 { Side::Internal } else { Side::Imported };
-        let before = |(number, id)| Before {
-            side: side(number),
-            id,
-            entry: self.table(side(number)).get(id).cloned(),
-            exposed,
+        let before = |(number, id)| {
+            let entry = self.table(side(number)).get(id)?.clone();
+            Some(Before { side: side(number), key: entry.key.clone(), entry: Some(entry), exposed })
         };
-        members.into_iter().map(before).collect()
+        members.into_iter().filter_map(before).collect()
     }
 
     /// Records a Service or ServiceImport, or that there is none any more. `None` outside: no object.
@@ -327,7 +343,8 @@ impl Store {
     fn imply(&mut self, namespace: &str, options: &Options, more: bool) -> Vec<Before> {
         let id = self.make_namespace(namespace, options);
         self.change_namespace(id, options, |namespace| {
-            namespace.implied = if more { namespace.implied + 1 } else { namespace.implied.saturating_sub(1) };
+            namespace.implied =
+                if more { namespace.implied + 1 } else { namespace.implied.saturating_sub(1) };
         })
     }
 
@@ -335,13 +352,13 @@ impl Store {
     fn open(&mut self, side: Side, key: Box<[u8]>, namespace: &str, options: &Options) -> (u32, Vec<Before>) {
         let namespace = self.make_namespace(namespace, options);
         let entry = self.table(side).find(&key).map(|(_, entry)| entry.clone());
-        let id = self.table_mut(side).make(key, namespace);
+        let id = self.table_mut(side).make(key.clone(), namespace);
         let mut exposed = false;
         if let Some(namespace) = self.namespaces.get_mut(namespace as usize) {
             namespace.members.insert((side as u8, id));
             exposed = namespace.state == NamespaceState::Exposed;
         }
-        (id, alloc::vec![Before { side, id, entry, exposed }])
+        (id, alloc::vec![Before { side, key, entry, exposed }])
     }
 
     fn close(&mut self, side: Side, id: u32) {
@@ -408,7 +425,7 @@ impl Store {
         }
         self.index_rows(side, id, &reference.name);
         self.close(side, id);
-        Some(Before { side, id, entry: Some(entry), exposed })
+        Some(Before { side, key: entry.key.clone(), entry: Some(entry), exposed })
     }
 
     fn put_slice(
@@ -429,7 +446,11 @@ impl Store {
         if let Some(entry) = self.table_mut(side).get_mut(id) {
             entry.unselected.retain(|name| *name != reference.name);
             if selected {
-                entry.endpoints.put(slice, if side == Side::Imported { cluster } else { Box::default() }, reading);
+                entry.endpoints.put(
+                    slice,
+                    if side == Side::Imported { cluster } else { Box::default() },
+                    reading,
+                );
             } else {
                 entry.endpoints.take(&reference.name);
                 entry.unselected.push(reference.name.clone());
@@ -453,7 +474,12 @@ impl Store {
     }
 
     /// Records a Pod, or that it is gone.
-    pub(crate) fn set_pod(&mut self, reference: &ObjectRef, pod: Option<&Pod>, options: &Options) -> Vec<Before> {
+    pub(crate) fn set_pod(
+        &mut self,
+        reference: &ObjectRef,
+        pod: Option<&Pod>,
+        options: &Options,
+    ) -> Vec<Before> {
         let implied = options.namespace_source == NamespaceSource::Implied;
         if options.pods != Pods::Verified && !implied {
             return Vec::new();
@@ -461,7 +487,8 @@ impl Store {
         let namespace = self.make_namespace(&reference.namespace, options);
         let old = self.pods.remove(reference);
         if let Some(Some(addr)) = old
-            && let Ok(found) = self.pod_addrs.find_entry(hash(&(namespace, addr)), |row| *row == (namespace, addr))
+            && let Ok(found) =
+                self.pod_addrs.find_entry(hash(&(namespace, addr)), |row| *row == (namespace, addr))
         {
             found.remove();
         }
@@ -484,17 +511,14 @@ impl Store {
         }
         Vec::new()
     }
-
-    /// How many addresses of Pods are known.
-    pub(crate) fn pod_count(&self) -> usize {
-        self.pod_addrs.len()
-    }
 }
 
 impl Namespace {
     fn decide(&mut self, options: &Options) {
         let implied = options.namespace_source == NamespaceSource::Implied && self.implied > 0;
-        let selected = |labels: &Labels| options.namespace_labels.as_ref().is_none_or(|selector| selector.matches(labels));
+        let selected = |labels: &Labels| {
+            options.namespace_labels.as_ref().is_none_or(|selector| selector.matches(labels))
+        };
         self.state = if !options.namespaces.is_empty() && !options.namespaces.contains(&self.name) {
             NamespaceState::Unlisted
         } else {
@@ -505,11 +529,6 @@ impl Namespace {
                 None => NamespaceState::Absent,
             }
         };
-    }
-
-    /// The namespace's labels, if it has an object.
-    pub(crate) fn has_object(&self) -> bool {
-        self.object.is_some()
     }
 }
 

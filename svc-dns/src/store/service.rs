@@ -90,11 +90,13 @@ impl Face {
             FaceKind::Address => first.filter(|ip| ip.get().is_none()).map(|ip| Alias::new(&ip.to_text())),
         };
         let addrs = if kind == FaceKind::Address { addresses(ips) } else { Box::default() };
-        let ingress = service.status.load_balancer.ingress.iter().filter_map(|ingress| match ingress.ip.get() {
-            Some(addr) => Some(Outside::Addr(addr)),
-            None => ingress.hostname.parse().ok().map(Outside::Host),
-        });
-        let outside = spec.external_ips.iter().filter_map(Sent::get).map(Outside::Addr).chain(ingress).collect();
+        let ingress =
+            service.status.load_balancer.ingress.iter().filter_map(|ingress| match ingress.ip.get() {
+                Some(addr) => Some(Outside::Addr(addr)),
+                None => ingress.hostname.parse().ok().map(Outside::Host),
+            });
+        let outside =
+            spec.external_ips.iter().filter_map(Sent::get).map(Outside::Addr).chain(ingress).collect();
         Self { kind, addrs, text, ports, outside }
     }
 
@@ -160,6 +162,11 @@ impl Entry {
 
     pub(crate) fn is_vacant(&self) -> bool {
         self.presence == Presence::None && self.endpoints.is_empty() && self.unselected.is_empty()
+    }
+
+    /// Orders by namespace, then name.
+    pub(crate) fn cmp_name(&self, other: &Self) -> core::cmp::Ordering {
+        (self.namespace_name(), self.name()).cmp(&(other.namespace_name(), other.name()))
     }
 
     /// The Service's name.

@@ -74,7 +74,8 @@ impl<'m> Query<'m> {
         let class = u16::from_be_bytes([c0, c1]);
 
         let mut query = Self { question, class, edns: None, serial: None };
-        let records = [u16::from_be_bytes([an0, an1]), u16::from_be_bytes([ns0, ns1]), u16::from_be_bytes([ar0, ar1])];
+        let records =
+            [u16::from_be_bytes([an0, an1]), u16::from_be_bytes([ns0, ns1]), u16::from_be_bytes([ar0, ar1])];
         if records != [0, 0, 0] {
             query.records(message, HEADER + query.question.name().len() + 4, records)?;
         }
@@ -87,7 +88,8 @@ impl<'m> Query<'m> {
             for _ in 0..count {
                 let name = at;
                 at = skip_name(message, at).ok_or(Refusal::Malformed)?;
-                let fixed: &[u8; 10] = message.get(at..).and_then(<[u8]>::first_chunk).ok_or(Refusal::Malformed)?;
+                let fixed: &[u8; 10] =
+                    message.get(at..).and_then(<[u8]>::first_chunk).ok_or(Refusal::Malformed)?;
                 let &[t0, t1, c0, c1, _, version, f0, _, l0, l1] = fixed;
                 let data = at + 10;
                 at = data + usize::from(u16::from_be_bytes([l0, l1]));

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::random::Members;
-use super::{Choice, Engine, Refusal, none_usable};
+use super::{Choice, Engine, Missing};
 use crate::pool::{Pool, Slot};
 use crate::request::{Request, SplitMix64};
 use crate::tournament::Ratio;
@@ -148,17 +148,16 @@ impl Engine for TwoChoices {
 
     fn edited(&mut self, _pool: &Pool, _slot: Slot) {}
 
-    #[inline]
-    fn pick(&mut self, pool: &mut Pool, request: &Request) -> Result<Choice, Refusal> {
+    #[inline(never)]
+    fn pick(&mut self, pool: &mut Pool, request: &Request, now: Duration) -> Result<Choice, Missing> {
         self.members.refresh(pool);
         let mut random = SplitMix64::new(request.entropy);
-        let slots = &self.members.slots;
-        let draw = |random: u64| self.members.draw(pool, random).and_then(|index| slots.get(index).copied());
-        let Some(first) = draw(random.next()) else { return Err(none_usable(pool)) };
+        let draw = |random: u64| self.members.draw(pool, random);
+        let Some(first) = draw(random.next()) else { return Err(Missing::USABLE) };
         // Two different ones, unless luck is against it eight times over (or there is only one).
         let second = (0..8).find_map(|_| draw(random.next()).filter(|second| *second != first));
         let slot = match second {
-            Some(second) if self.prefers(pool, second, first, request.now) => second,
+            Some(second) if self.prefers(pool, second, first, now) => second,
             _ => first,
         };
         Ok(Choice::scheduled(slot))

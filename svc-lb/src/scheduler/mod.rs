@@ -206,8 +206,30 @@ impl Choice {
     }
 }
 
-pub(crate) fn none_usable(pool: &Pool) -> Refusal {
-    if pool.len() == 0 { Refusal::NoBackends } else { Refusal::NoneUsable }
+/// Why a scheduler has no answer, in few enough bits that an answer stays in a register.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Missing(Slot);
+
+impl Missing {
+    /// None can be used (or there is none).
+    pub(crate) const USABLE: Self = Self(Slot::NONE);
+
+    /// The hash leads to this one.
+    pub(crate) const fn hashed(slot: Slot) -> Self {
+        Self(slot)
+    }
+
+    #[cold]
+    pub(crate) fn refusal(self, pool: &Pool) -> Refusal {
+        match self.0.some() {
+            Some(slot) => {
+                let state = pool.state(slot);
+                Refusal::HashedUnusable { backend: state.id, availability: state.availability }
+            }
+            None if pool.len() == 0 => Refusal::NoBackends,
+            None => Refusal::NoneUsable,
+        }
+    }
 }
 
 /// What the balancer tells a scheduler, after the pool has changed.
@@ -226,7 +248,9 @@ pub(crate) trait Engine {
     /// Usable flags changed all over (panic mode came or went).
     fn reloaded(&mut self, _pool: &Pool) {}
 
-    fn pick(&mut self, pool: &mut Pool, request: &Request) -> Result<Choice, Refusal>;
+    /// Never inlined into the dispatch below: there, the simplest rule would pay for the registers of the
+    /// most complex one.
+    fn pick(&mut self, pool: &mut Pool, request: &Request, now: Duration) -> Result<Choice, Missing>;
 
     /// Lets go of slots that are held.
     fn clear(&mut self, _pool: &mut Pool, _now: Duration) {}
@@ -263,8 +287,8 @@ macro_rules! engines {
             }
 
             #[inline]
-            fn pick(&mut self, pool: &mut Pool, request: &Request) -> Result<Choice, Refusal> {
-                match self { $(Self::$variant(engine) => engine.pick(pool, request)),+ }
+            fn pick(&mut self, pool: &mut Pool, request: &Request, now: Duration) -> Result<Choice, Missing> {
+                match self { $(Self::$variant(engine) => engine.pick(pool, request, now)),+ }
             }
 
             fn clear(&mut self, pool: &mut Pool, now: Duration) {

@@ -74,13 +74,43 @@ impl<K, V> Tree<K, V> {
         }
     }
 
+    /// The first key and its value.
+    pub(crate) fn first(&self) -> Option<(&K, &V)> {
+        let (key, value) = self.seek(|_| false).next()?;
+        Some((key, value))
+    }
+
+    /// The entries of one leaf from the first key on that is not `before`; nothing if there is none such.
+    fn seek(&self, before: impl Fn(&K) -> bool) -> slice::Iter<'_, (K, V)> {
+        let Some(mut node) = self.root.as_ref() else { return [].iter() };
+        // Where to go on if the leaf below holds only earlier keys: the nearest subtree to the right.
+        let mut right = None;
+        loop {
+            match node {
+                Node::Branch(children) => {
+                    let bounds = children.get(1..).unwrap_or_default();
+                    let at = bounds.partition_point(|(bound, _)| before(bound));
+                    right = children.get(at + 1).map(|(_, child)| child).or(right);
+                    let Some((_, child)) = children.get(at) else { return [].iter() };
+                    node = child;
+                }
+                Node::Leaf(entries) => {
+                    let at = entries.partition_point(|(key, _)| before(key));
+                    match (entries.get(at..), right.take()) {
+                        (Some(entries @ [_, ..]), _) => return entries.iter(),
+                        (_, Some(next)) => node = next,
+                        (_, None) => return [].iter(),
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl<K: Ord, V> Tree<K, V> {
     /// All entries in key order.
     pub(crate) fn iter(&self) -> Iter<'_, K, V> {
-        let mut iter = Iter { stack: Vec::new(), leaf: [].iter() };
-        if let Some(root) = &self.root {
-            iter.descend(root, |_| Ordering::Equal);
-        }
-        iter
+        Iter { tree: self, leaf: self.seek(|_| false), last: None }
     }
 
     /// The run of entries whose keys `probe` calls `Equal`, in key order.
@@ -88,11 +118,8 @@ impl<K, V> Tree<K, V> {
     where
         P: Fn(&K) -> Ordering,
     {
-        let mut iter = Iter { stack: Vec::new(), leaf: [].iter() };
-        if let Some(root) = &self.root {
-            iter.descend(root, &probe);
-        }
-        iter.take_while(move |(key, _)| probe(key).is_eq())
+        let leaf = self.seek(|key| probe(key).is_lt());
+        Iter { tree: self, leaf, last: None }.take_while(move |(key, _)| probe(key).is_eq())
     }
 }
 
@@ -129,6 +156,20 @@ impl<K: Ord + Clone, V: Clone> Tree<K, V> {
                 }
             }
         }
+    }
+
+    /// Changes the value under a key in place; a new key starts from the default.
+    pub(crate) fn update<R>(&mut self, key: &K, change: impl FnOnce(&mut V) -> R) -> R
+    where
+        V: Default,
+    {
+        if let Some(value) = self.get_mut(|stored| stored.cmp(key)) {
+            return change(value);
+        }
+        let mut value = V::default();
+        let result = change(&mut value);
+        self.insert(key.clone(), value);
+        result
     }
 
     /// Takes a key out. Copies nothing when there is no such key.
@@ -266,66 +307,45 @@ fn join<K: Ord + Clone, V: Clone>(children: &mut Vec<(K, Node<K, V>)>, at: usize
     }
 }
 
-/// Entries in key order; see [`Tree::iter`].
+/// Entries in key order; see [`Tree::iter`]. At the end of a leaf the next one is sought from the root, which for
+/// the many short runs is cheaper than to carry the path along.
 pub(crate) struct Iter<'a, K, V> {
-    /// The children still to come, from the root down.
-    stack: Vec<slice::Iter<'a, (K, Node<K, V>)>>,
+    tree: &'a Tree<K, V>,
     leaf: slice::Iter<'a, (K, V)>,
+    last: Option<&'a K>,
 }
 
-impl<'a, K, V> Iter<'a, K, V> {
-    /// Goes down to the first entry that `probe` does not call `Less`, remembering what follows.
-    fn descend(&mut self, mut node: &'a Node<K, V>, probe: impl Fn(&K) -> Ordering) {
-        loop {
-            match node {
-                Node::Leaf(entries) => {
-                    let start = entries.partition_point(|(key, _)| probe(key).is_lt());
-                    self.leaf = entries.get(start..).unwrap_or_default().iter();
-                    return;
-                }
-                Node::Branch(children) => {
-                    let bounds = children.get(1..).unwrap_or_default();
-                    let at = bounds.partition_point(|(bound, _)| probe(bound).is_lt());
-                    let mut rest = children.get(at..).unwrap_or_default().iter();
-                    let Some((_, child)) = rest.next() else { return };
-                    self.stack.push(rest);
-                    node = child;
-                }
-            }
-        }
-    }
-}
-
-impl<'a, K, V> Iterator for Iter<'a, K, V> {
+impl<'a, K: Ord, V> Iterator for Iter<'a, K, V> {
     type Item = (&'a K, &'a V);
 
     fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            if let Some((key, value)) = self.leaf.next() {
-                return Some((key, value));
+        let (key, value) = match self.leaf.next() {
+            Some(entry) => entry,
+            None => {
+                let last = self.last.take()?;
+                self.leaf = self.tree.seek(|key| key <= last);
+                self.leaf.next()?
             }
-            match self.stack.last_mut()?.next() {
-                Some((_, child)) => self.descend(child, |_| Ordering::Equal),
-                None => drop(self.stack.pop()),
-            }
-        }
+        };
+        self.last = Some(key);
+        Some((key, value))
     }
 }
 
-impl<K: fmt::Debug, V: fmt::Debug> fmt::Debug for Tree<K, V> {
+impl<K: Ord + fmt::Debug, V: fmt::Debug> fmt::Debug for Tree<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_map().entries(self.iter()).finish()
     }
 }
 
 /// Equal contents; the shape, which depends on the history, does not count.
-impl<K: PartialEq, V: PartialEq> PartialEq for Tree<K, V> {
+impl<K: Ord, V: PartialEq> PartialEq for Tree<K, V> {
     fn eq(&self, other: &Self) -> bool {
         self.len == other.len && self.iter().eq(other.iter())
     }
 }
 
-impl<K: Eq, V: Eq> Eq for Tree<K, V> {}
+impl<K: Ord, V: Eq> Eq for Tree<K, V> {}
 
 #[cfg(test)]
 mod tests {
@@ -404,6 +424,7 @@ mod tests {
             }
             for (tree, twin) in snapshots.iter().chain([&(tree, twin)]) {
                 agree(tree, twin);
+                assert_eq!(tree.first(), twin.first_key_value());
                 for key in [0, 1, 63, 64, 300, 5000] {
                     assert_eq!(tree.get(|k| k.cmp(&key)), twin.get(&key));
                     // A run of 16 keys is a prefix.

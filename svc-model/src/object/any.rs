@@ -21,7 +21,39 @@ macro_rules! objects {
             $(#[doc = concat!("`", stringify!($variant), "`.")] $variant($variant),)*
         }
 
+        /// The kinds of [`Object`], in declaration order.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[non_exhaustive]
+        pub enum ObjectKind {
+            $(#[doc = concat!("[`", stringify!($variant), "`](crate::", stringify!($variant), ").")] $variant,)*
+        }
+
+        impl ObjectKind {
+            /// Every kind, in declaration order.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
+
+            /// Name of the kind as the API writes it, such as `EndpointSlice`.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => <$variant as Kind>::KIND,)* }
+            }
+
+            /// API group and version, such as `discovery.k8s.io/v1`.
+            pub const fn api_version(self) -> &'static str {
+                match self { $(Self::$variant => <$variant as Kind>::API_VERSION,)* }
+            }
+
+            /// Whether the kind lives in namespaces.
+            pub const fn scope(self) -> Scope {
+                match self { $(Self::$variant => <$variant as Kind>::SCOPE,)* }
+            }
+        }
+
         impl Object {
+            /// The kind.
+            pub fn object_kind(&self) -> ObjectKind {
+                match self { $(Self::$variant(_) => ObjectKind::$variant,)* }
+            }
+
             /// Reads the rest of an object of a known kind. `None` if the kind is not supported.
             ///
             /// # Errors
@@ -70,6 +102,12 @@ objects! {
     Service, Pod, Node, Namespace, EndpointSlice, Endpoints, NetworkPolicy, ClusterNetworkPolicy,
     AdminNetworkPolicy, BaselineAdminNetworkPolicy, ServiceImport, ServiceCidr,
     KubeProxyConfiguration, Deployment, ReplicaSet, StatefulSet, DaemonSet, Job, CronJob,
+}
+
+impl fmt::Display for ObjectKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
 }
 
 impl Object {

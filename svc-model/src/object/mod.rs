@@ -21,7 +21,7 @@ mod service_import;
 mod workload;
 
 pub use admin_network_policy::*;
-pub use any::Object;
+pub use any::{Object, ObjectKind};
 pub use cluster_network_policy::*;
 pub use endpoint_slice::*;
 pub use endpoints::*;

@@ -1,17 +1,68 @@
 //! `svc`: everything between "a Service was applied" and "this packet goes to that Pod".
 
+mod common;
+mod inspect;
+
+use std::io::Write;
 use std::process::ExitCode;
 
-use clap::Parser;
-use svc_examples::input::Input;
+use clap::{Parser, Subcommand};
 
 /// The Kubernetes service network, computed from manifests.
 #[derive(Parser)]
-#[command(version)]
-struct Args {}
+#[command(version, after_help = "Exit codes: 0 fine, 1 the answer is no, 2 the input was refused.")]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+    /// Colour the output.
+    #[arg(long, global = true, value_enum, default_value_t)]
+    color: Color,
+}
+
+#[derive(Clone, Copy, Default, clap::ValueEnum)]
+enum Color {
+    /// On a terminal only.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Which Services are there, what stands behind them, and why one has nothing.
+    Inspect(inspect::Args),
+}
 
 fn main() -> ExitCode {
-    let _ = Args::parse();
-    let input = Input::read::<&str>(&[], "default");
-    ExitCode::from(u8::from(input.is_err()))
+    let args = Args::parse();
+    match args.color {
+        Color::Auto => anstream::ColorChoice::Auto,
+        Color::Always => anstream::ColorChoice::Always,
+        Color::Never => anstream::ColorChoice::Never,
+    }
+    .write_global();
+    let mut out = std::io::BufWriter::new(anstream::stdout());
+    let result = match args.command {
+        Command::Inspect(args) => inspect::run(&args, &mut out),
+    };
+    match result.and_then(|code| Ok(out.flush().map(|()| code)?)) {
+        Ok(code) => code,
+        // The reader of a pipe may leave early, as `head` does.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            anstream::eprintln!(
+                "{} {error:#}",
+                svc_examples::output::styled(svc_examples::output::BAD, "svc:")
+            );
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let io = error.downcast_ref::<std::io::Error>();
+    io.is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
 }
