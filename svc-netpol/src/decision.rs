@@ -179,6 +179,8 @@ pub enum Missing {
     Pod(ObjectRef),
     /// The Pod has no address, at least not of the connection's family.
     Address(ObjectRef),
+    /// The two ends have no address family in common.
+    CommonFamily,
     /// The namespace isn't declared, so its labels aren't known.
     Namespace(SmolStr),
     /// No address of the domain name is known.
@@ -190,6 +192,7 @@ impl fmt::Display for Missing {
         match self {
             Self::Pod(pod) => write!(f, "there is no Pod {pod}"),
             Self::Address(pod) => write!(f, "Pod {pod} has no fitting address"),
+            Self::CommonFamily => f.write_str("the two ends have no address family in common"),
             Self::Namespace(name) => write!(f, "namespace {name} isn't declared"),
             Self::Domain(name) => write!(f, "no address of {name} is known"),
         }

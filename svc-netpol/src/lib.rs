@@ -6,12 +6,14 @@ extern crate alloc;
 
 mod decision;
 mod engine;
+mod matrix;
 mod options;
 mod policy;
 mod traffic;
 
 pub use decision::{Decision, Endpoint, Flow, Missing, Reason, RuleReason, Side, Verdict};
 pub use engine::{Engine, Stats, Touched};
+pub use matrix::{Connection, Exposure, Group, Matrix, Reach};
 pub use options::{Baseline, HostNetwork, IpBlocks, Options, OwnNode, SelfTraffic};
 pub use policy::{Action, Direction, Policy, PolicyKind, PolicyRef, Tier};
 pub use traffic::{PortSet, Traffic};

@@ -18,7 +18,6 @@ fn every_recorded_verdict_is_ours() {
             }
         }
     }
-    println!("{} files, {cases} cases", files.len());
     assert!(failures.is_empty(), "{} of {cases} failed:\n{}", failures.len(), failures.join("\n"));
     assert!(files.len() >= 60 && cases >= 2000, "{} files, {cases} cases", files.len());
 }

@@ -28,6 +28,8 @@
 
 mod address;
 mod cluster_policy;
+mod endpoint_slice;
+mod endpoints;
 mod meta;
 mod network_policy;
 mod path;
@@ -181,3 +183,6 @@ impl fmt::Display for ValidationError {
 }
 
 impl core::error::Error for ValidationError {}
+
+#[cfg(test)]
+mod tests;

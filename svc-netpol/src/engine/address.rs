@@ -10,7 +10,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 use svc_model::IpFamily;
 
-use super::term::{TermCode, TermId};
+use super::term::TermCode;
 use super::{Map, Slab};
 
 pub(crate) type ZoneId = u32;
@@ -315,9 +315,4 @@ fn cut(terms: &[(TermCode, Vec<Range>)], family: Family) -> Vec<(u128, Box<[Term
             None => return out,
         }
     }
-}
-
-/// The term ids of codes, for reports.
-pub(crate) fn term_ids(codes: &[TermCode]) -> impl Iterator<Item = TermId> + '_ {
-    codes.iter().map(|code| code.id())
 }

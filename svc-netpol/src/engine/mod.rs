@@ -23,12 +23,13 @@ use svc_model::{Labels, ObjectRef, SmolStr};
 use crate::options::Options;
 use crate::policy::{Compiled, NamedPort, Policy, PolicyRef, Tier};
 
-pub(crate) use address::{Family, Range, ZoneId, Zones, bits};
-pub(crate) use func::{ALLOW, Code, DENY, FIRST_RULE, Func, UNKNOWN};
+pub(crate) use address::{Family, Range, ZoneId, Zones};
+pub(crate) use func::{ALLOW, Code, DENY, FIRST_RULE, UNKNOWN};
 pub(crate) use row::{PeerKey, Row, Scratch};
 pub(crate) use slab::Slab;
 pub(crate) use term::{NamespaceLabels, Tagged, TermId, Terms};
 pub use update::Touched;
+pub(crate) use update::pod_ref;
 
 pub(crate) type Map<K, V> = hashbrown::HashMap<K, V, foldhash::fast::FixedState>;
 
@@ -134,6 +135,13 @@ pub(crate) struct Kind {
     /// Rows of its own policies; `None` until computed.
     pub(crate) rows: Option<Rows>,
     idents: BTreeSet<IdentId>,
+}
+
+impl Kind {
+    /// On its node's network, and therefore no Pod to policies.
+    pub(crate) fn is_host(&self) -> bool {
+        self.key.host
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -140,10 +140,11 @@ impl Engine {
         ip: Option<IpAddr>,
         family: Family,
     ) -> Result<End<'a>, Missing> {
+        if ip.is_some_and(|ip| Family::of(ip) != family) {
+            return Err(Missing::CommonFamily);
+        }
         let Some((reference, entry)) = pod else {
-            let Some(ip) = ip.filter(|ip| Family::of(*ip) == family) else {
-                return Err(Missing::Address(ObjectRef::default()));
-            };
+            let ip = ip.ok_or(Missing::CommonFamily)?;
             let ident = self.ident_ids.get(&(None, self.zones.of(ip))).and_then(|id| self.idents.get(*id));
             let peer = ident.and_then(|ident| ident.peer).unwrap_or(PeerId::MAX);
             return Ok(End { kind: None, peer, pod: None, address: Some(ip), unaddressed: false });
@@ -297,5 +298,32 @@ impl Engine {
         missing.sort_unstable();
         missing.dedup();
         missing
+    }
+}
+
+/// What matrices are made of.
+impl Engine {
+    /// Every Pod that has a peer in a family: with an address of it, or without any.
+    pub(crate) fn pod_peers(&self, family: Family) -> impl Iterator<Item = (&ObjectRef, &Kind, PeerId)> {
+        self.pods.iter().filter_map(move |(reference, pod)| {
+            let ident = pod.idents.get(family as usize).copied().flatten()?;
+            Some((reference, self.kinds.get(pod.kind)?, self.idents.get(ident)?.peer?))
+        })
+    }
+
+    /// Every range of addresses with the peer that it is, were it outside.
+    pub(crate) fn outside_peers(&self, family: Family) -> impl Iterator<Item = (Range, PeerId)> {
+        self.zones.ranges(family).filter_map(|(range, zone)| {
+            let ident = self.ident_ids.get(&(None, zone))?;
+            Some((range, self.idents.get(*ident)?.peer?))
+        })
+    }
+
+    pub(crate) fn rows(&self) -> impl Iterator<Item = (RowId, &Row)> {
+        self.rows.iter()
+    }
+
+    pub(crate) fn row(&self, id: RowId) -> Option<&Row> {
+        self.rows.get(id)
     }
 }
