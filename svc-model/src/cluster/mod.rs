@@ -122,6 +122,13 @@ macro_rules! stores {
                 )*}
             }
 
+            /// The namespaces that are there or that some object lives in, in order.
+            pub fn namespace_names(&self) -> BTreeSet<SmolStr> {
+                let given = self.objects.namespaces.iter().map(|namespace| &namespace.metadata.name);
+                let used = core::iter::empty()$(.chain(self.objects.$table.namespaces()))*;
+                given.chain(used.filter(|namespace| !namespace.is_empty())).cloned().collect()
+            }
+
             /// The objects of a kind that are not among those kept.
             fn others(&self, kind: ObjectKind, kept: &BTreeSet<(ObjectKind, Id)>) -> alloc::vec::Vec<ObjectRef> {
                 match kind {$(

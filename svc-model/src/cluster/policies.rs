@@ -9,7 +9,7 @@ use super::tree::Tree;
 use crate::object::ObjectKind;
 use crate::{
     AdminNetworkPolicySpec, ClusterNetworkPolicySpec, LabelSelector, Labels, NamespacedPodSelector,
-    NetworkPolicy, NetworkPolicyPeer, PolicySubject, Selector,
+    NetworkPolicy, PolicySubject, Selector,
 };
 
 /// Indexes over policies of every kind.
