@@ -49,7 +49,7 @@ impl Source {
     }
 
     /// Looks for changed files again and again; serves the old state as long as the new one is broken.
-    pub(crate) async fn watch(mut self, sender: watch::Sender<Arc<svc_dns::Zones>>, pause: Duration) {
+    pub(crate) async fn watch(mut self, sender: watch::Sender<Arc<Zones>>, pause: Duration) {
         let mut seen = stamp(&self.files);
         loop {
             tokio::time::sleep(pause).await;
