@@ -49,12 +49,15 @@ pub struct Changes<'z> {
 }
 
 impl<'z> Changes<'z> {
-    pub(crate) fn new(zones: &'z Zones, befores: Vec<Before>) -> Self {
+    /// Of several states of a Service before the change the first counts.
+    pub(crate) fn new(zones: &'z Zones, mut befores: Vec<Before>) -> Self {
+        befores.sort_by(|a, b| (a.side, &a.key).cmp(&(b.side, &b.key)));
+        befores.dedup_by(|later, first| (later.side, &later.key) == (first.side, &first.key));
         Self { zones, befores }
     }
 
     fn after(&self, before: &Before) -> (Option<&'z Entry>, bool) {
-        let entry = self.zones.store.table(before.side).get(before.id);
+        let entry = self.zones.store.table(before.side).find(&before.key).map(|(_, entry)| entry);
         (entry, entry.is_some_and(|entry| self.zones.store.exposes(entry)))
     }
 

@@ -69,7 +69,7 @@ impl ServiceEnv {
     /// let env = ServiceEnv::of([&web], "shop", ServiceLinks::Enabled);
     /// assert_eq!(env.vars[0].name, "WEB_SERVICE_HOST");
     /// assert_eq!(env.vars[0].value, "10.96.0.7");
-    /// assert_eq!((env.vars.len(), env.bytes()), (7, 167));
+    /// assert_eq!((env.vars.len(), env.bytes()), (7, 191));
     /// ```
     #[must_use]
     pub fn of<'s>(

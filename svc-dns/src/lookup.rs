@@ -170,6 +170,7 @@ fn is_topology(mut labels: &[u8], zone: &str) -> bool {
 pub(crate) struct Lookup<'z> {
     pub(crate) store: &'z Store,
     pub(crate) options: &'z Options,
+    pub(crate) behavior: Behavior,
 }
 
 impl<'z> Lookup<'z> {
@@ -211,7 +212,7 @@ impl<'z> Lookup<'z> {
             (Branch::Service, Some(_)) => Err(Absence::NoService),
             (Branch::Pod, _) if self.options.pods == Pods::Disabled => Err(Absence::PodsDisabled),
             (Branch::Pod, None) => Ok(Found::Node),
-            (Branch::Pod, Some(_)) if leaf != Leaf::None && self.options.behavior == Behavior::Standards => {
+            (Branch::Pod, Some(_)) if leaf != Leaf::None && self.behavior == Behavior::Standards => {
                 Err(Absence::TooLong)
             }
             (Branch::Pod, Some(pod)) => {
@@ -322,7 +323,7 @@ impl<'z> Lookup<'z> {
     fn ports<'q>(&self, question: &'q Question<'_>) -> Result<Ports<'q>, Absence> {
         let (port, protocol) = (question.label(0), question.label(1));
         let bare = |label: &'q [u8]| label.strip_prefix(b"_");
-        if self.options.behavior == Behavior::Standards {
+        if self.behavior == Behavior::Standards {
             // RFC 2782: both labels have an underscore, and there is something behind it.
             return match (bare(port), bare(protocol)) {
                 (Some(port @ [_, ..]), Some(protocol @ [_, ..])) => Ok(Ports { port, protocol }),
@@ -348,7 +349,7 @@ impl<'z> Lookup<'z> {
             return Ok(addr);
         }
         // CoreDNS compares text, so that only the spelling of the Pod's status is found.
-        let spelled = self.options.behavior == Behavior::Standards || svc_model::Sent::from(addr).is(text);
+        let spelled = self.behavior == Behavior::Standards || svc_model::Sent::from(addr).is(text);
         if spelled && self.store.has_pod(namespace, addr) { Ok(addr) } else { Err(Absence::NoPod) }
     }
 }

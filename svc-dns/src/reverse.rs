@@ -135,7 +135,7 @@ pub fn zones_from_text(text: &str) -> Result<Vec<Name>, NameError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloc::string::{String, ToString as _};
+    use alloc::string::{String, ToString};
 
     fn zones(text: &str) -> Vec<String> {
         zones_from_text(text).unwrap().iter().map(ToString::to_string).collect()

@@ -51,7 +51,7 @@ impl Zones {
             (None, Some(served)) => (served, self.options.external.as_ref()),
             (None, None) => return Err(Rcode::NotAuth),
         };
-        let asked = Asked::new(served, &question, 0);
+        let asked = self.asked(served, &question, 0);
         let mut soa = Answer::empty(Rcode::NoError);
         let serial = match external {
             Some(external) => {
@@ -81,7 +81,7 @@ impl Zones {
     fn apex(&self, asked: Asked<'_, '_>, external: Option<&External>, apex: &mut Answer) {
         if let Some(external) = external {
             let question = Question::new(&asked.zone.name, Type::NS);
-            let asked = Asked::new(asked.zone, &question, 0);
+            let asked = self.asked(asked.zone, &question, 0);
             self.external_apex(asked, external, apex);
             return;
         }
@@ -182,7 +182,7 @@ impl Zones {
             let reached = self.reach(entry, tail, external, endpoint, Ports::default());
             for qtype in [Type::A, Type::AAAA, Type::SRV] {
                 let question = Question::new(&owner, qtype);
-                let asked = Asked { tail, ..Asked::new(zone, &question, question.count() - zone.labels) };
+                let asked = Asked { tail, ..self.asked(zone, &question, question.count() - zone.labels) };
                 if qtype == Type::SRV {
                     self.external_srv(asked, &reached, external, &upstream, sink);
                 } else {
@@ -201,7 +201,7 @@ impl Zones {
             let name = NameRef { leaf: [label, protocol], base: [&entry.key, b""], tail };
             let Some(owner) = name.to_name() else { continue };
             let question = Question::new(&owner, Type::SRV);
-            let asked = Asked { tail, ..Asked::new(zone, &question, question.count() - zone.labels) };
+            let asked = Asked { tail, ..self.asked(zone, &question, question.count() - zone.labels) };
             let asked_ports = Ports { port: label.get(2..).unwrap_or_default(), protocol: bare(protocol) };
             let reached = self.reach(entry, tail, external, b"", asked_ports);
             self.external_srv(asked, &reached, external, &upstream, sink);

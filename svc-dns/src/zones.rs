@@ -9,7 +9,7 @@ use crate::grammar::{Grammar, Pair};
 use crate::name::Name;
 use crate::options::Options;
 use crate::reverse;
-use crate::store::service::{Face, Presence};
+use crate::store::service::{Entry, Face, Presence};
 use crate::store::{Before, Side, Store, selected};
 
 /// The zones that a cluster's DNS serves, and the Services, endpoints, Pods and namespaces that they are made from.
@@ -205,32 +205,26 @@ impl Zones {
     /// Forgets every object and takes these in instead.
     pub fn replace_all<'o>(&mut self, objects: impl IntoIterator<Item = &'o Object>) -> Changes<'_> {
         let old = core::mem::take(&mut self.store);
-        let befores = |side| {
-            let old = &old;
-            old.table(side).iter().map(move |(_, entry)| Before {
-                side,
-                id: u32::MAX,
-                entry: Some(entry.clone()),
-                exposed: old.exposes(entry),
-            })
+        let before = |side, entry: &Entry| Before {
+            side,
+            key: entry.key.clone(),
+            exposed: old.exposes(entry),
+            entry: Some(entry.clone()),
         };
-        let mut all: Vec<Before> = befores(Side::Internal).chain(befores(Side::Imported)).collect();
-        drop(old);
+        let mut befores = Vec::new();
+        for side in [Side::Internal, Side::Imported] {
+            befores.extend(old.table(side).iter().map(|(_, entry)| before(side, entry)));
+        }
         for object in objects {
             let _ = self.apply(object);
         }
+        // What was not there before comes behind what was, so that it only counts where there was nothing.
         for side in [Side::Internal, Side::Imported] {
-            for (id, entry) in self.store.table(side).iter() {
-                let same = |before: &&mut Before| {
-                    before.side == side && before.entry.as_ref().is_some_and(|old| old.key == entry.key)
-                };
-                match all.iter_mut().find(same) {
-                    Some(before) => before.id = id,
-                    None => all.push(Before { side, id, entry: None, exposed: false }),
-                }
-            }
+            let new = self.store.table(side).iter();
+            let missing = |key| Before { side, key, entry: None, exposed: false };
+            befores.extend(new.map(|(_, entry)| missing(entry.key.clone())));
         }
-        Changes::new(self, all)
+        Changes::new(self, befores)
     }
 
     /// The zone that a name is in, the longest that fits, with how many labels stand left of it.

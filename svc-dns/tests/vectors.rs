@@ -3,10 +3,10 @@
 
 use std::path::Path;
 
-mod conformance {
-    pub mod dns;
-    pub mod env;
-}
+#[path = "conformance/dns.rs"]
+mod dns_vectors;
+#[path = "conformance/env.rs"]
+mod env_vectors;
 
 type Adapter = fn(&str) -> Result<Vec<(String, Result<(), String>)>, String>;
 
@@ -18,7 +18,8 @@ fn run(folder: &Path, adapter: Adapter) -> (usize, Vec<String>) {
     let (mut count, mut failures) = (0, Vec::new());
     for file in files {
         let name = file.file_name().unwrap().to_string_lossy().into_owned();
-        let results = adapter(&std::fs::read_to_string(&file).unwrap()).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let results = adapter(&std::fs::read_to_string(&file).unwrap())
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
         count += results.len();
         for (case, result) in results {
             if let Err(difference) = result {
@@ -38,10 +39,10 @@ fn check(area: &str, adapter: Adapter, at_least: usize) {
 
 #[test]
 fn dns() {
-    check("dns", conformance::dns::run, 350);
+    check("dns", dns_vectors::run, 350);
 }
 
 #[test]
 fn env() {
-    check("env", conformance::env::run, 40);
+    check("env", env_vectors::run, 40);
 }

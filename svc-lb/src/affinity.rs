@@ -136,18 +136,23 @@ impl Default for Template {
     }
 }
 
-/// A connection's way back to its template.
+/// A connection's way back to its template: a place in the table, and what must be found there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TemplateRef {
-    key: u128,
+    place: u32,
     epoch: u32,
+}
+
+impl TemplateRef {
+    /// Of a connection that has no template. No template has this epoch.
+    pub(crate) const NONE: Self = Self { place: 0, epoch: 0 };
 }
 
 #[derive(Clone, Debug)]
 pub(crate) struct Affinity {
     options: AffinityOptions,
     clients: Lru<Template>,
-    next_epoch: u32,
+    last_epoch: u32,
 }
 
 fn millis(time: Duration) -> u64 {
@@ -157,7 +162,7 @@ fn millis(time: Duration) -> u64 {
 impl Affinity {
     pub(crate) fn new(options: AffinityOptions) -> Self {
         let clients = Lru::new(options.capacity, options.seed);
-        Self { options, clients, next_epoch: 0 }
+        Self { options, clients, last_epoch: 0 }
     }
 
     pub(crate) const fn options(&self) -> &AffinityOptions {
@@ -190,14 +195,15 @@ impl Affinity {
         let key = self.key(client);
         let now = millis(now);
         let options = &self.options;
-        let template = self.clients.touch(key)?;
+        let (place, template) = self.clients.touch(key)?;
         let entry = &pool[template.slot];
-        let quiescent = entry.backend.weight == 0 && options.quiescent == Quiescent::Expire;
+        let quiescent =
+            pool.details(template.slot).backend.weight == 0 && options.quiescent == Quiescent::Expire;
         if !template.settle(options.rule, now) || !entry.configured || quiescent {
             return None;
         }
         template.restart(options.timeout, now);
-        Some((template.slot, TemplateRef { key, epoch: template.epoch }))
+        Some((template.slot, TemplateRef { place, epoch: template.epoch }))
     }
 
     /// Remembers where the scheduler sent a client.
@@ -225,33 +231,37 @@ impl Affinity {
                 _ => break,
             }
         }
-        let epoch = self.next_epoch;
-        self.next_epoch = self.next_epoch.wrapping_add(1);
+        self.last_epoch = self.last_epoch.checked_add(1).unwrap_or(1);
+        let epoch = self.last_epoch;
         let mut template = Template { expires: 0, slot, live: 0, epoch, prolonged: false };
         template.restart(self.options.timeout, at);
         pool.hold(slot);
-        if let Some(evicted) = self.clients.insert(list, key, template) {
+        let (place, evicted) = self.clients.insert(list, key, template);
+        if let Some(evicted) = evicted {
             pool.release(evicted.slot, now);
         }
-        TemplateRef { key, epoch }
+        TemplateRef { place, epoch }
+    }
+
+    /// The template of a connection, unless it was replaced or evicted since.
+    fn resolve(&mut self, reference: TemplateRef) -> Option<&mut Template> {
+        let found = self.clients.at_mut(reference.place)?;
+        (found.epoch == reference.epoch && found.slot != Slot::NONE).then_some(found)
     }
 
     /// A connection of the template begins.
     pub(crate) fn begin(&mut self, reference: TemplateRef) {
-        if let Some(template) = self.clients.peek_mut(reference.key)
-            && template.epoch == reference.epoch
-        {
+        if let Some(template) = self.resolve(reference) {
             template.live += 1;
         }
     }
 
     /// A connection of the template is gone for good.
     pub(crate) fn end(&mut self, reference: TemplateRef, now: Duration) {
-        if let Some(template) = self.clients.peek_mut(reference.key)
-            && template.epoch == reference.epoch
-        {
+        let rule = self.options.rule;
+        if let Some(template) = self.resolve(reference) {
             // Firings before now saw this connection alive.
-            template.settle(self.options.rule, millis(now));
+            template.settle(rule, millis(now));
             template.live = template.live.saturating_sub(1);
         }
     }

@@ -11,7 +11,7 @@ use crate::backend::{Backend, BackendId, BackendState, ConfigError};
 use crate::connection::{Activity, Connection};
 use crate::pool::Pool;
 use crate::request::Request;
-use crate::scheduler::{Choice, Engine as _, PickReason, Refusal, Scheduler, State};
+use crate::scheduler::{Choice, Engine as _, Missing, PickReason, Refusal, Scheduler, State};
 
 /// Which kernel's arithmetic is followed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -193,7 +193,8 @@ impl Balancer {
             }
         }
         let mut changes = Changes::default();
-        let present: Vec<SocketAddr> = self.pool.iter().map(|slot| self.pool[slot].backend.address).collect();
+        let present: Vec<SocketAddr> =
+            self.pool.iter().map(|slot| self.pool.details(slot).backend.address).collect();
         for address in present {
             if !wanted.contains(&address) {
                 self.remove(address, now)?;
@@ -202,7 +203,7 @@ impl Balancer {
         }
         for backend in backends {
             match self.pool.find(backend.address) {
-                Some(slot) if self.pool[slot].backend == *backend => {}
+                Some(slot) if self.pool.details(slot).backend == *backend => {}
                 Some(_) => {
                     self.edit(*backend)?;
                     changes.edited.push(backend.address);
@@ -264,8 +265,12 @@ impl Balancer {
         }
     }
 
+    #[inline]
     fn advance(&mut self, now: Duration) -> Duration {
-        self.now = self.now.max(now);
+        // A store on every pick would chain each to the one before.
+        if self.now < now {
+            self.now = now;
+        }
         self.now
     }
 }
@@ -279,14 +284,18 @@ impl Balancer {
     /// If there is no backend for it, with the reason. Nothing is counted then.
     #[inline]
     pub fn connect(&mut self, request: &Request) -> Result<Connection, Refusal> {
-        let (choice, template) = self.choose(request)?;
-        let Choice { slot, reason } = choice;
+        let now = self.advance(request.now);
+        let chosen = match &mut self.affinity {
+            None => self.state.pick(&mut self.pool, request, now).map(|choice| (choice, TemplateRef::NONE)),
+            Some(affinity) => choose_with(affinity, &mut self.state, &mut self.pool, request, now),
+        };
+        let (Choice { slot, reason }, template) = chosen.map_err(|missing| missing.refusal(&self.pool))?;
         self.pool.bind(slot);
         self.state.loaded(&self.pool, slot);
-        if let (Some(affinity), Some(template)) = (&mut self.affinity, template) {
+        if let Some(affinity) = &mut self.affinity {
             affinity.begin(template);
         }
-        Ok(Connection { backend: self.pool.id(slot), reason, activity: Activity::Active, template })
+        Ok(Connection { backend: self.pool.id(slot), template, reason, activity: Activity::Active })
     }
 
     /// Chooses a backend without counting anything. The scheduler moves on and affinity is kept, as for a connection.
@@ -295,24 +304,17 @@ impl Balancer {
     /// If there is no backend for it, with the reason.
     #[inline]
     pub fn pick(&mut self, request: &Request) -> Result<Pick, Refusal> {
-        let (Choice { slot, reason }, _) = self.choose(request)?;
-        Ok(Pick { backend: self.pool.id(slot), reason })
-    }
-
-    #[inline]
-    fn choose(&mut self, request: &Request) -> Result<(Choice, Option<TemplateRef>), Refusal> {
-        let request = &Request { now: self.advance(request.now), ..*request };
-        let Some(affinity) = &mut self.affinity else {
-            return Ok((self.state.pick(&mut self.pool, request)?, None));
+        let now = self.advance(request.now);
+        let chosen = match &mut self.affinity {
+            None => self.state.pick(&mut self.pool, request, now),
+            Some(affinity) => {
+                choose_with(affinity, &mut self.state, &mut self.pool, request, now).map(|(choice, _)| choice)
+            }
         };
-        let client = request.client.ip();
-        if let Some((slot, template)) = affinity.lookup(&self.pool, client, request.now) {
-            return Ok((Choice { slot, reason: PickReason::Affinity }, Some(template)));
+        match chosen {
+            Ok(Choice { slot, reason }) => Ok(Pick { backend: self.pool.id(slot), reason }),
+            Err(missing) => Err(missing.refusal(&self.pool)),
         }
-        // With the client's own address, not the masked one; the kernel's `sh` and `mh` see it too.
-        let choice = self.state.pick(&mut self.pool, request)?;
-        let template = affinity.assign(&mut self.pool, client, choice.slot, request.now);
-        Ok((choice, Some(template)))
     }
 
     /// Counts a connection as inactive: it is closing (TCP), or of a protocol without connections (UDP, at once).
@@ -341,8 +343,8 @@ impl Balancer {
     /// Forgets a connection that is gone.
     pub fn release(&mut self, connection: Connection, now: Duration) {
         let now = self.advance(now);
-        if let (Some(affinity), Some(template)) = (&mut self.affinity, connection.template) {
-            affinity.end(template, now);
+        if let Some(affinity) = &mut self.affinity {
+            affinity.end(connection.template, now);
         }
         if let Some(slot) = self.pool.slot(connection.backend) {
             if connection.activity == Activity::Active {
@@ -360,6 +362,24 @@ impl Balancer {
             self.state.observe(slot, latency, now);
         }
     }
+}
+
+/// A client's own backend, or else the scheduler's choice, which becomes its own.
+fn choose_with(
+    affinity: &mut Affinity,
+    state: &mut State,
+    pool: &mut Pool,
+    request: &Request,
+    now: Duration,
+) -> Result<(Choice, TemplateRef), Missing> {
+    let client = request.client.ip();
+    if let Some((slot, template)) = affinity.lookup(pool, client, now) {
+        return Ok((Choice { slot, reason: PickReason::Affinity }, template));
+    }
+    // With the client's own address, not the masked one; the kernel's `sh` and `mh` see it too.
+    let choice = state.pick(pool, request, now)?;
+    let template = affinity.assign(pool, client, choice.slot, now);
+    Ok((choice, template))
 }
 
 // === state ===

@@ -16,7 +16,7 @@ pub struct Connection {
     pub(crate) backend: BackendId,
     pub(crate) reason: PickReason,
     pub(crate) activity: Activity,
-    pub(crate) template: Option<TemplateRef>,
+    pub(crate) template: TemplateRef,
 }
 
 /// How a connection is counted.

@@ -83,18 +83,23 @@ impl<V: Default> Lru<V> {
         Some(&mut self.nodes[node as usize].value)
     }
 
-    /// The value, which becomes the most recently used of its list.
-    pub(crate) fn touch(&mut self, key: u128) -> Option<&mut V> {
+    /// The value at a place that [`insert`](Self::insert) or [`touch`](Self::touch) told, or what came there since.
+    pub(crate) fn at_mut(&mut self, place: u32) -> Option<&mut V> {
+        self.nodes.get_mut(place as usize).map(|node| &mut node.value)
+    }
+
+    /// The value and its place; it becomes the most recently used of its list.
+    pub(crate) fn touch(&mut self, key: u128) -> Option<(u32, &mut V)> {
         let node = self.find(key)?;
         if self.nodes[node as usize].newer != NONE {
             self.unlink(node);
             self.link_newest(node);
         }
-        Some(&mut self.nodes[node as usize].value)
+        Some((node, &mut self.nodes[node as usize].value))
     }
 
-    /// Inserts a key that is absent; the caller has looked. Returns what had to leave for it.
-    pub(crate) fn insert(&mut self, list: u32, key: u128, value: V) -> Option<V> {
+    /// Inserts a key that is absent; the caller has looked. Returns its place, and what had to leave for it.
+    pub(crate) fn insert(&mut self, list: u32, key: u128, value: V) -> (u32, Option<V>) {
         let wanted = list as usize + 1;
         if self.lists.len() < wanted {
             self.lists.resize(wanted, List { newest: NONE, oldest: NONE, len: 0 });
@@ -116,7 +121,7 @@ impl<V: Default> Lru<V> {
         let hash = hasher.hash_one(split(key));
         self.table.insert_unique(hash, node, |&other| hasher.hash_one(nodes[other as usize].key));
         self.link_newest(node);
-        evicted
+        (node, evicted)
     }
 
     /// The entry of this list that will be evicted next.
@@ -194,17 +199,17 @@ mod tests {
     #[test]
     fn forgets_the_least_recently_used_of_the_same_list() {
         let mut lru = Lru::new(2, 7);
-        assert_eq!(lru.insert(0, 1, 'a'), None);
-        assert_eq!(lru.insert(0, 2, 'b'), None);
-        assert_eq!(lru.insert(5, 9, 'z'), None);
-        assert_eq!(lru.touch(1), Some(&mut 'a'));
-        assert_eq!(lru.insert(0, 3, 'c'), Some('b'));
+        assert_eq!(lru.insert(0, 1, 'a'), (0, None));
+        assert_eq!(lru.insert(0, 2, 'b'), (1, None));
+        assert_eq!(lru.insert(5, 9, 'z'), (2, None));
+        assert_eq!(lru.touch(1), Some((0, &mut 'a')));
+        assert_eq!(lru.insert(0, 3, 'c'), (1, Some('b')));
         assert_eq!(lru.peek_mut(2), None);
         assert_eq!(lru.oldest(0), Some(&'a'));
         assert_eq!(lru.remove(3), Some('c'));
         assert_eq!(lru.oldest(5), Some(&'z'));
         assert_eq!(lru.len(), 2);
         assert_eq!(lru.drain().collect::<Vec<_>>(), ['a', 'z']);
-        assert_eq!(lru.insert(0, 1, 'q'), None);
+        assert_eq!(lru.insert(0, 1, 'q'), (0, None));
     }
 }

@@ -35,38 +35,40 @@ impl Slot {
     }
 }
 
+/// What a pick reads, in half a cache line.
 #[derive(Clone, Debug)]
+#[repr(align(32))]
 pub(crate) struct Entry {
     /// The weight in force: the configured one, or 0 while ejected.
     pub(crate) weight: u32,
     pub(crate) active: u32,
     pub(crate) inactive: u32,
+    generation: u32,
+    prev: Slot,
+    next: Slot,
     /// Not overloaded and a weight in force: the schedulers' whole question.
     pub(crate) usable: bool,
     /// In the list (the kernel's `IP_VS_DEST_F_AVAILABLE`).
     pub(crate) configured: bool,
     overloaded: bool,
     ejected: bool,
-    prev: Slot,
-    next: Slot,
+}
+
+/// The rest of a backend.
+#[derive(Clone, Debug)]
+pub(crate) struct Details {
     pub(crate) backend: Backend,
     /// The newest weight that was not 0; 0 if there was none. `mh` fills its table by it.
     pub(crate) last_weight: u32,
-    generation: u32,
     /// Connections, affinity entries and scheduler caches that point here.
     references: u32,
+    pub(crate) added_at: Duration,
     removed_at: Duration,
 }
 
 impl Entry {
     pub(crate) fn total(&self) -> u32 {
         self.active.wrapping_add(self.inactive)
-    }
-
-    /// The kernel's clearing point: `l_threshold`, or three quarters of `u_threshold`.
-    fn lower(&self) -> u32 {
-        let Backend { upper_threshold: upper, lower_threshold: lower, .. } = self.backend;
-        if lower > 0 { lower } else { upper - upper / 4 }
     }
 
     fn availability(&self) -> Availability {
@@ -84,9 +86,19 @@ impl Entry {
     }
 }
 
+impl Details {
+    /// The kernel's clearing point: `l_threshold`, or three quarters of `u_threshold`.
+    fn lower(&self) -> u32 {
+        let Backend { upper_threshold: upper, lower_threshold: lower, .. } = self.backend;
+        if lower > 0 { lower } else { upper - upper / 4 }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct Pool {
     entries: Vec<Entry>,
+    /// By the same slots.
+    details: Vec<Details>,
     free: Vec<Slot>,
     head: Slot,
     tail: Slot,
@@ -104,6 +116,7 @@ pub(crate) struct Pool {
 impl Index<Slot> for Pool {
     type Output = Entry;
 
+    #[inline]
     fn index(&self, slot: Slot) -> &Entry {
         &self.entries[slot.index()]
     }
@@ -115,6 +128,7 @@ impl Pool {
     pub(crate) fn new(rules: KernelRules, panic_percent: u8) -> Self {
         Self {
             entries: Vec::new(),
+            details: Vec::new(),
             free: Vec::new(),
             head: Slot::NONE,
             tail: Slot::NONE,
@@ -128,9 +142,22 @@ impl Pool {
         }
     }
 
+    #[inline]
     #[expect(clippy::indexing_slicing, reason = "as for Index")]
     fn entry_mut(&mut self, slot: Slot) -> &mut Entry {
         &mut self.entries[slot.index()]
+    }
+
+    #[inline]
+    #[expect(clippy::indexing_slicing, reason = "as for Index; both vectors are of one length")]
+    pub(crate) fn details(&self, slot: Slot) -> &Details {
+        &self.details[slot.index()]
+    }
+
+    #[inline]
+    #[expect(clippy::indexing_slicing, reason = "as for Index; both vectors are of one length")]
+    fn details_mut(&mut self, slot: Slot) -> &mut Details {
+        &mut self.details[slot.index()]
     }
 
     pub(crate) const fn len(&self) -> usize {
@@ -188,7 +215,7 @@ impl Pool {
         let entry = &self[slot];
         BackendState {
             id: self.id(slot),
-            backend: entry.backend,
+            backend: self.details(slot).backend,
             active: entry.active,
             inactive: entry.inactive,
             availability: entry.availability(),
@@ -210,6 +237,7 @@ impl Pool {
             None => self.allocate(backend),
         };
         self.by_address.insert(backend.address, slot);
+        self.details_mut(slot).added_at = now;
         let head = self.head;
         let entry = self.entry_mut(slot);
         entry.configured = true;
@@ -227,31 +255,35 @@ impl Pool {
     }
 
     fn allocate(&mut self, backend: Backend) -> Slot {
-        let fresh = Entry {
+        let entry = Entry {
             weight: 0,
             active: 0,
             inactive: 0,
+            generation: 0,
+            prev: Slot::NONE,
+            next: Slot::NONE,
             usable: false,
             configured: false,
             overloaded: false,
             ejected: false,
-            prev: Slot::NONE,
-            next: Slot::NONE,
+        };
+        let details = Details {
             // Without thresholds yet, so that configuring compares against "none".
             backend: Backend::new(backend.address),
             last_weight: 0,
-            generation: 0,
             references: 0,
+            added_at: Duration::ZERO,
             removed_at: Duration::ZERO,
         };
         if let Some(slot) = self.free.pop() {
-            let entry = self.entry_mut(slot);
-            // A slot whose generations are used up is left out of `free`, so this cannot wrap.
-            *entry = Entry { generation: entry.generation.wrapping_add(1), ..fresh };
+            let generation = self[slot].generation;
+            *self.entry_mut(slot) = Entry { generation, ..entry };
+            *self.details_mut(slot) = details;
             slot
         } else {
             let slot = Slot(self.entries.len() as u32);
-            self.entries.push(fresh);
+            self.entries.push(entry);
+            self.details.push(details);
             slot
         }
     }
@@ -266,29 +298,23 @@ impl Pool {
     }
 
     fn configure(&mut self, slot: Slot, backend: Backend) {
-        let rules = self.rules;
-        let entry = self.entry_mut(slot);
-        let old = core::mem::replace(&mut entry.backend, backend);
+        let total = self[slot].total();
+        let details = self.details_mut(slot);
+        let old = core::mem::replace(&mut details.backend, backend);
         if backend.weight > 0 {
-            entry.last_weight = backend.weight;
+            details.last_weight = backend.weight;
         }
-        let (total, upper) = (entry.total(), backend.upper_threshold);
-        match rules {
-            KernelRules::Current => {
-                let same = (old.upper_threshold, old.lower_threshold) == (upper, backend.lower_threshold);
-                if !same {
-                    if upper == 0 || (total < upper && total < entry.lower()) {
-                        entry.overloaded = false;
-                    } else if total >= upper {
-                        entry.overloaded = true;
-                    }
-                }
-            }
-            KernelRules::Classic => {
-                if upper == 0 || upper > old.upper_threshold {
-                    entry.overloaded = false;
-                }
-            }
+        let (upper, lower) = (backend.upper_threshold, details.lower());
+        let same = (old.upper_threshold, old.lower_threshold) == (upper, backend.lower_threshold);
+        let overloaded = match self.rules {
+            KernelRules::Current if same => None,
+            KernelRules::Current if upper == 0 => Some(false),
+            KernelRules::Current if total >= upper => Some(true),
+            KernelRules::Current => (total < lower).then_some(false),
+            KernelRules::Classic => (upper == 0 || upper > old.upper_threshold).then_some(false),
+        };
+        if let Some(overloaded) = overloaded {
+            self.entry_mut(slot).overloaded = overloaded;
         }
         self.refresh(slot);
     }
@@ -298,7 +324,6 @@ impl Pool {
         self.empty_trash(now);
         let entry = self.entry_mut(slot);
         entry.configured = false;
-        entry.removed_at = now;
         let (prev, next) = (entry.prev, entry.next);
         let was_ejected = core::mem::take(&mut entry.ejected);
         match prev.some() {
@@ -309,6 +334,7 @@ impl Pool {
             Some(next) => self.entry_mut(next).prev = prev,
             None => self.tail = prev,
         }
+        self.details_mut(slot).removed_at = now;
         self.len -= 1;
         self.ejected -= usize::from(was_ejected);
         self.refresh(slot);
@@ -321,24 +347,21 @@ impl Pool {
             && now.saturating_sub(at) >= TRASH_PERIOD
         {
             self.trash.pop_front();
-            let entry = &self[slot];
-            if !entry.configured && entry.references == 0 && entry.removed_at == at {
+            let details = self.details(slot);
+            if !self[slot].configured && details.references == 0 && details.removed_at == at {
                 self.discard(slot);
             }
         }
     }
 
     fn discard(&mut self, slot: Slot) {
-        let (address, spent) = {
-            let entry = &self[slot];
-            (entry.backend.address, entry.generation == u32::MAX)
-        };
+        let address = self.details(slot).backend.address;
         self.by_address.remove(&address);
-        if !spent {
+        // The old id names nothing from now on. A slot that has used up its generations is not used again.
+        let entry = self.entry_mut(slot);
+        if let Some(next) = entry.generation.checked_add(1) {
+            entry.generation = next;
             self.free.push(slot);
-            // Ids of the gone backend must name nothing even before the slot is used again.
-            let entry = self.entry_mut(slot);
-            entry.generation = entry.generation.wrapping_add(1);
         }
     }
 }
@@ -347,41 +370,43 @@ impl Pool {
 
 impl Pool {
     fn refresh(&mut self, slot: Slot) {
-        let panicking = self.panicking;
+        let (panicking, weight) = (self.panicking, self.details(slot).backend.weight);
         let entry = self.entry_mut(slot);
-        entry.weight = if entry.ejected && !panicking { 0 } else { entry.backend.weight };
+        entry.weight = if entry.ejected && !panicking { 0 } else { weight };
         entry.usable = entry.configured && !entry.overloaded && entry.weight > 0;
     }
 
     /// Something keeps a pointer to the slot from now on.
     pub(crate) fn hold(&mut self, slot: Slot) {
-        let entry = self.entry_mut(slot);
-        entry.references = entry.references.saturating_add(1);
+        let details = self.details_mut(slot);
+        details.references = details.references.saturating_add(1);
     }
 
     pub(crate) fn release(&mut self, slot: Slot, now: Duration) {
-        let entry = self.entry_mut(slot);
-        entry.references = entry.references.saturating_sub(1);
-        let expired = now.saturating_sub(entry.removed_at) >= TRASH_PERIOD;
-        if !entry.configured && entry.references == 0 && expired {
+        let details = self.details_mut(slot);
+        details.references = details.references.saturating_sub(1);
+        let unused = details.references == 0;
+        let removed_at = details.removed_at;
+        if unused && !self[slot].configured && now.saturating_sub(removed_at) >= TRASH_PERIOD {
             self.trash.retain(|(_, other)| *other != slot);
             self.discard(slot);
         }
     }
 
     /// Counts a new connection, active at once.
+    #[inline]
     pub(crate) fn bind(&mut self, slot: Slot) {
-        let rules = self.rules;
         let entry = self.entry_mut(slot);
         entry.active = entry.active.wrapping_add(1);
-        entry.references = entry.references.saturating_add(1);
-        let (total, upper) = (entry.total(), entry.backend.upper_threshold);
-        let reached = match rules {
+        let total = entry.total();
+        self.hold(slot);
+        let upper = self.details(slot).backend.upper_threshold;
+        let reached = match self.rules {
             KernelRules::Current => total == upper,
             KernelRules::Classic => total >= upper,
         };
         if upper > 0 && reached {
-            entry.overloaded = true;
+            self.entry_mut(slot).overloaded = true;
             self.refresh(slot);
         }
     }
@@ -402,18 +427,18 @@ impl Pool {
 
     /// Forgets an inactive connection.
     pub(crate) fn unbind(&mut self, slot: Slot, now: Duration) {
-        let rules = self.rules;
         let entry = self.entry_mut(slot);
         entry.inactive = entry.inactive.wrapping_sub(1);
-        let total = entry.total();
-        let Backend { upper_threshold: upper, lower_threshold: lower, .. } = entry.backend;
-        let fell = match rules {
-            KernelRules::Current => total.wrapping_add(1) == entry.lower(),
+        let (total, overloaded) = (entry.total(), entry.overloaded);
+        let details = self.details(slot);
+        let Backend { upper_threshold: upper, lower_threshold: lower, .. } = details.backend;
+        let fell = match self.rules {
+            KernelRules::Current => total.wrapping_add(1) == details.lower(),
             KernelRules::Classic if lower > 0 => total < lower,
             KernelRules::Classic => u64::from(total) * 4 < u64::from(upper) * 3,
         };
-        if entry.overloaded && fell {
-            entry.overloaded = false;
+        if overloaded && fell {
+            self.entry_mut(slot).overloaded = false;
             self.refresh(slot);
         }
         self.release(slot, now);

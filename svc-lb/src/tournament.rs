@@ -5,13 +5,14 @@
 
 use alloc::vec;
 use alloc::vec::Vec;
+use core::hint::select_unpredictable;
 
 use crate::pool::{Pool, Slot};
 
 /// A load per weight, compared as the kernel compares: by cross-multiplication, exactly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ratio {
-    /// Within 33 bits and a sign, so that a product with a weight fits 64 bits.
+    /// Within 32 bits and a sign, so that a product with a weight (31 bits) fits 64 bits.
     pub(crate) cost: i64,
     pub(crate) weight: u32,
 }
@@ -22,7 +23,13 @@ impl Ratio {
 
     /// Strictly less: `self.cost / self.weight < other.cost / other.weight`.
     pub(crate) const fn beats(self, other: Self) -> bool {
-        self.cost.wrapping_mul(other.weight as i64) < other.cost.wrapping_mul(self.weight as i64)
+        let (mine, theirs) = self.products(other);
+        mine < theirs
+    }
+
+    /// Both ratios over their common denominator.
+    const fn products(self, other: Self) -> (i64, i64) {
+        (self.cost * other.weight as i64, other.cost * self.weight as i64)
     }
 }
 
@@ -131,9 +138,10 @@ impl Tournament {
         }
     }
 
-    /// Lays all leaves anew, with as much room again for later additions.
+    /// Lays all leaves anew.
     pub(crate) fn rebuild(&mut self, pool: &Pool) {
-        let size = (pool.len() * 2).next_power_of_two().max(2);
+        // Room for some more, so that rebuilding costs an addition 64 steps at most on average.
+        let size = (pool.len() + pool.len() / 64 + 1).next_power_of_two().max(2);
         self.keys = vec![Ratio::NEVER; size];
         self.slot_of = vec![Slot::NONE; size];
         self.leaf_of = vec![0; pool.slots()];
@@ -163,15 +171,23 @@ impl Tournament {
             return;
         }
         self.keys[leaf] = key;
-        let mut node = (self.keys.len() + leaf) / 2;
-        while node > 0 {
-            let winner = self.play(node);
+        let mut node = self.keys.len() + leaf;
+        let (mut champion, mut best) = (leaf, key);
+        while node > 1 {
+            let rival = self.winners[node ^ 1] as usize;
+            let other = self.keys[rival];
+            let (mine, theirs) = best.products(other);
+            // The right one of the two wins a tie. Who wins is anyone's guess, hence no branch on it.
+            let wins = mine < theirs + (node & 1) as i64;
+            champion = select_unpredictable(wins, champion, rival);
+            best.cost = select_unpredictable(wins, best.cost, other.cost);
+            best.weight = select_unpredictable(wins, best.weight, other.weight);
+            node /= 2;
             // Neither before nor now our match: nothing above can have changed.
-            if winner == self.winners[node] && winner as usize != leaf {
+            if champion != leaf && self.winners[node] as usize == champion {
                 return;
             }
-            self.winners[node] = winner;
-            node /= 2;
+            self.winners[node] = champion as u32;
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Static defaults: what the API server fills in before it looks at an object, whatever the cluster.
 //!
 //! Defaults that depend on the cluster (addresses, node ports, families) belong to the
-//! registry.
+//! [registry](crate::registry).
 
 use crate::{
     ClientIpConfig, EndpointSlice, Endpoints, LoadBalancerIpMode, NetworkPolicy, PolicyType, Protocol,

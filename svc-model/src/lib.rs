@@ -12,6 +12,7 @@ mod labels;
 mod meta;
 pub mod name;
 pub mod object;
+pub mod registry;
 mod scalar;
 pub mod selector;
 mod serde_util;

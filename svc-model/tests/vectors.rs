@@ -41,7 +41,7 @@ fn selectors() {
 #[test]
 fn services() {
     let cases = run_area("service", service::run).unwrap();
-    assert!(cases > 400, "{cases} cases");
+    assert!(cases > 1_050, "{cases} cases");
 }
 
 #[test]

@@ -70,7 +70,7 @@ impl Zones {
             let Some(left) = question.left_of(asked.zone.name.wire(), asked.zone.labels) else {
                 return (chain, End::Outside(target));
             };
-            match self.lookup().locate(asked.zone, &question, left) {
+            match self.lookup(asked.behavior).locate(asked.zone, &question, left) {
                 Ok(Found::Alias(Alias::Name(next))) => {
                     if below(next.wire(), target.wire()).is_some() {
                         return (chain, End::Nowhere);
@@ -109,7 +109,7 @@ impl Zones {
                 let question = Question::new(target, asked.question.qtype());
                 let left = question.left_of(asked.zone.name.wire(), asked.zone.labels).unwrap_or_default();
                 let asked_last =
-                    Asked { question: &question, left, ..Asked::new(asked.zone, &question, left) };
+                    Asked { behavior: asked.behavior, ..self.asked(asked.zone, &question, left) };
                 let resolved = self.resolve_coredns(asked_last, upstream, &mut super::Nowhere);
                 if resolved != Ok(Answered::Records) {
                     return Answered::Nothing;
@@ -150,7 +150,8 @@ impl Zones {
             End::Inside(target) => {
                 let question = Question::new(target, asked.question.qtype());
                 let left = question.left_of(asked.zone.name.wire(), asked.zone.labels).unwrap_or_default();
-                let asked_last = Asked::new(asked.zone, &question, left);
+                let asked_last =
+                    Asked { behavior: asked.behavior, ..self.asked(asked.zone, &question, left) };
                 match self.resolve_standards(asked_last, upstream, sink) {
                     Ok(Answered::Nothing) => Answered::ChainToNothing,
                     Ok(answered) => answered,

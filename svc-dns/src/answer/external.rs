@@ -43,14 +43,16 @@ impl Zones {
         question: &Question<'_>,
         upstream: &dyn Upstream,
         sink: &mut dyn Sink,
-    ) -> Outcome {
-        let Some(external) = &self.options.external else { return Outcome::Next };
-        let Some((index, left)) = self.zone_of(question, &self.external) else { return Outcome::Next };
-        let Some(zone) = self.external.get(index) else { return Outcome::Next };
+    ) -> (Outcome, Option<Absence>) {
+        let Some(external) = &self.options.external else { return (Outcome::Next, None) };
+        let Some((index, left)) = self.zone_of(question, &self.external) else {
+            return (Outcome::Next, None);
+        };
+        let Some(zone) = self.external.get(index) else { return (Outcome::Next, None) };
         // This plugin writes its own spelling of the zone, not the question's.
-        let asked = Asked { tail: zone.name.wire(), ..Asked::new(zone, question, left) };
+        let asked = Asked { tail: zone.name.wire(), ..self.asked(zone, question, left) };
         if matches!(question.qtype(), Type::AXFR | Type::IXFR) {
-            return Outcome::Done(Rcode::Refused);
+            return (Outcome::Done(Rcode::Refused), None);
         }
         let found = if left == 0 {
             Ok(self.external_apex(asked, external, sink))
@@ -60,15 +62,17 @@ impl Zones {
             self.external_records(asked, external, upstream, sink)
         };
         let rcode = match found {
-            Ok(true) => return Outcome::Done(Rcode::NoError),
+            Ok(true) => return (Outcome::Done(Rcode::NoError), None),
             Ok(false) => Rcode::NoError,
             // Names below the apex label are never handed on.
             Err(_) if question.label(left - 1) == external.apex.as_bytes() => Rcode::NxDomain,
-            Err(_) if self.falls_through(question, &external.fallthrough) => return Outcome::Next,
+            Err(absence) if self.falls_through(question, &external.fallthrough) => {
+                return (Outcome::Next, Some(absence));
+            }
             Err(_) => Rcode::NxDomain,
         };
         self.external_soa(asked, external, Section::Authority, sink);
-        Outcome::Done(rcode)
+        (Outcome::Done(rcode), found.err())
     }
 
     pub(crate) fn external_soa(
@@ -217,7 +221,7 @@ impl Zones {
             let label = question.label(at);
             label.strip_prefix(b"_").unwrap_or(label)
         };
-        self.lookup().exposed(question.label(left - 1))?;
+        self.lookup(asked.behavior).exposed(question.label(left - 1))?;
         let (endpoint, ports) = match left {
             1 => return Ok(FoundOutside::Node),
             2 => (&b""[..], Ports::default()),

@@ -88,14 +88,10 @@ pub(crate) struct Asked<'z, 'q> {
     pub(crate) left: usize,
     /// The zone as the question spells it.
     pub(crate) tail: &'q [u8],
+    pub(crate) behavior: Behavior,
 }
 
 impl<'z, 'q> Asked<'z, 'q> {
-    pub(crate) fn new(zone: &'z Served, question: &'q Question<'q>, left: usize) -> Self {
-        let tail = question.name().get(question.start(left)..).unwrap_or_default();
-        Self { zone, question, left, tail }
-    }
-
     /// The name as asked.
     pub(crate) fn owner(&self) -> NameRef<'q> {
         NameRef::whole(self.question.name())
@@ -168,8 +164,19 @@ impl Zones {
         needed.into_inner()
     }
 
-    pub(crate) fn lookup(&self) -> Lookup<'_> {
-        Lookup { store: &self.store, options: &self.options }
+    pub(crate) fn lookup(&self, behavior: Behavior) -> Lookup<'_> {
+        Lookup { store: &self.store, options: &self.options, behavior }
+    }
+
+    /// A question with `left` labels left of a zone.
+    pub(crate) fn asked<'z, 'q>(
+        &self,
+        zone: &'z Served,
+        question: &'q Question<'q>,
+        left: usize,
+    ) -> Asked<'z, 'q> {
+        let tail = question.name().get(question.start(left)..).unwrap_or_default();
+        Asked { zone, question, left, tail, behavior: self.options.behavior }
     }
 
     /// Answers into a sink.
@@ -179,36 +186,47 @@ impl Zones {
         upstream: &dyn Upstream,
         sink: &mut dyn Sink,
     ) -> Outcome {
+        self.judge(question, upstream, self.options.behavior, sink).0
+    }
+
+    /// Answers into a sink, and tells why where a name does not exist.
+    pub(crate) fn judge(
+        &self,
+        question: &Question<'_>,
+        upstream: &dyn Upstream,
+        behavior: Behavior,
+        sink: &mut dyn Sink,
+    ) -> (Outcome, Option<Absence>) {
         if !self.external.is_empty() {
             match self.resolve_external(question, upstream, sink) {
-                Outcome::Next => {}
-                done @ Outcome::Done(_) => return done,
+                (Outcome::Next, _) => {}
+                done => return done,
             }
         }
-        let Some((index, left)) = self.zone_of(question, &self.served) else { return Outcome::Next };
-        let Some(zone) = self.served.get(index) else { return Outcome::Next };
-        let asked = Asked::new(zone, question, left);
+        let Some((index, left)) = self.zone_of(question, &self.served) else { return (Outcome::Next, None) };
+        let Some(zone) = self.served.get(index) else { return (Outcome::Next, None) };
+        let asked = Asked { behavior, ..self.asked(zone, question, left) };
         if matches!(question.qtype(), Type::AXFR | Type::IXFR) {
-            return Outcome::Done(Rcode::Refused);
+            return (Outcome::Done(Rcode::Refused), None);
         }
-        let resolved = match self.options.behavior {
+        let resolved = match behavior {
             Behavior::CoreDns => self.resolve_coredns(asked, upstream, sink),
             Behavior::Standards => self.resolve_standards(asked, upstream, sink),
         };
         let rcode = match resolved {
-            Ok(Answered::Records) => return Outcome::Done(Rcode::NoError),
-            Ok(Answered::Chain(rcode)) if rcode != Rcode::NxDomain => return Outcome::Done(rcode),
+            Ok(Answered::Records) => return (Outcome::Done(Rcode::NoError), None),
+            Ok(Answered::Chain(rcode)) if rcode != Rcode::NxDomain => return (Outcome::Done(rcode), None),
             Ok(Answered::Chain(rcode)) => rcode,
             Ok(Answered::Nothing | Answered::ChainToNothing) => Rcode::NoError,
-            Err(_) => {
+            Err(absence) => {
                 if self.falls_through(question, &self.options.fallthrough) {
-                    return Outcome::Next;
+                    return (Outcome::Next, Some(absence));
                 }
                 if self.sync == Sync::Pending { Rcode::ServFail } else { Rcode::NxDomain }
             }
         };
         self.soa(asked, Section::Authority, sink);
-        Outcome::Done(rcode)
+        (Outcome::Done(rcode), resolved.err())
     }
 
     /// Whether a name lies below any of these zones.
@@ -224,7 +242,7 @@ impl Zones {
         sink: &mut dyn Sink,
     ) -> Resolved {
         let Asked { zone, question, left, .. } = asked;
-        let lookup = self.lookup();
+        let lookup = self.lookup(asked.behavior);
         let qtype = question.qtype();
         match qtype {
             Type::SOA => {
@@ -294,7 +312,7 @@ impl Zones {
                 self.ptr(asked, addr, &mut Nowhere).map(|_| Answered::Nothing)
             };
         }
-        match self.exists(asked) {
+        match self.lookup(asked.behavior).locate(asked.zone, question, left) {
             Ok(Found::Alias(alias)) if qtype != Type::CNAME => {
                 Ok(self.chain_standards(asked, alias, upstream, sink))
             }
@@ -313,17 +331,12 @@ impl Zones {
         }
     }
 
-    /// What a name leads to by the standards: ports have names only where they have records.
-    pub(crate) fn exists<'z, 'q>(&'z self, asked: Asked<'z, 'q>) -> Result<Found<'z, 'q>, Absence> {
-        self.lookup().locate(asked.zone, asked.question, asked.left)
-    }
-
     /// The `dns-version` record, if that is the name.
     fn version(&self, asked: Asked<'_, '_>, sink: &mut dyn Sink) -> bool {
         if asked.left != 1 || asked.question.label(0) != b"dns-version" {
             return false;
         }
-        let multicluster = asked.zone.side == Side::Imported && self.options.behavior == Behavior::Standards;
+        let multicluster = asked.zone.side == Side::Imported && asked.behavior == Behavior::Standards;
         let version = if multicluster { MULTICLUSTER_VERSION } else { VERSION };
         sink.record(Section::Answer, asked.owner(), VERSION_TTL, DataRef::Txt(version));
         true
@@ -442,7 +455,7 @@ impl Zones {
     fn ptr(&self, asked: Asked<'_, '_>, addr: IpAddr, sink: &mut dyn Sink) -> Resolved {
         let tail = self.primary.wire();
         let ttl = self.options.ttl;
-        let standards = self.options.behavior == Behavior::Standards;
+        let standards = asked.behavior == Behavior::Standards;
         // CoreDNS looks at the namespace only where `namespaces` is set, so names that `namespace_labels` hides leak here.
         let open = !standards && self.options.namespaces.is_empty();
         let visible =

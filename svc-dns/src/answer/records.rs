@@ -7,7 +7,7 @@ use crate::lookup::{Filter, Found};
 use crate::options::Behavior;
 use crate::record::Type;
 use crate::sink::{DataRef, NameRef, Section, Sink};
-use crate::store::endpoints::{Ports, Row};
+use crate::store::endpoints::{Port, Ports, Row};
 use crate::store::service::{Alias, Entry, Face, FaceKind};
 use crate::zones::Zones;
 
@@ -41,7 +41,7 @@ impl Zones {
         let ttl = self.options.ttl;
         let owner = asked.owner();
         let qtype = asked.question.qtype();
-        let standards = self.options.behavior == Behavior::Standards;
+        let standards = asked.behavior == Behavior::Standards;
         let mut any = false;
         match (qtype, found) {
             (Type::A | Type::AAAA, Found::Addresses(_, face, ports)) => {
@@ -112,8 +112,8 @@ impl Zones {
         }
         let mut count = ports.of(&face.ports).count() * face.addrs.len();
         // The specification gives an unnamed port no SRV record, and the weight is a share among records, not addresses.
-        let standards = self.options.behavior == Behavior::Standards;
-        let listed = |port: &&crate::store::endpoints::Port| !standards || !port.name.is_empty();
+        let standards = asked.behavior == Behavior::Standards;
+        let listed = |port: &&Port| !standards || !port.name.is_empty();
         if standards {
             count = ports.of(&face.ports).filter(listed).count();
         }
@@ -146,15 +146,15 @@ impl Zones {
     ) -> bool {
         let ttl = self.options.ttl;
         let endpoints = &entry.endpoints;
-        let standards = self.options.behavior == Behavior::Standards;
-        let listed = |port: &&crate::store::endpoints::Port| !standards || !port.name.is_empty();
-        let count = if standards { self.distinct(entry, filter) } else { filter.count(entry) };
+        let standards = asked.behavior == Behavior::Standards;
+        let listed = |port: &&Port| !standards || !port.name.is_empty();
+        let count = if standards { distinct(entry, filter) } else { filter.count(entry) };
         let weight = weight(count);
         let mut any = false;
         for row in filter.rows(entry) {
             for (index, port) in filter.ports_of(entry, row).filter(listed).enumerate() {
                 let Some(number) = port.number else { continue };
-                if self.is_repeated(entry, filter, row, index, number) {
+                if is_repeated(entry, filter, row, index, number, standards) {
                     continue;
                 }
                 any = true;
@@ -180,32 +180,6 @@ impl Zones {
             }
         }
         any
-    }
-
-    /// Whether the record of a row's name and a port number has been given already: by an earlier port of the row, or by a row
-    /// before with the same name.
-    fn is_repeated(&self, entry: &Entry, filter: Filter<'_>, row: &Row, index: usize, number: u16) -> bool {
-        let standards = self.options.behavior == Behavior::Standards;
-        let listed = |port: &&crate::store::endpoints::Port| !standards || !port.name.is_empty();
-        let same = |port: &crate::store::endpoints::Port| port.number == Some(number);
-        filter.ports_of(entry, row).filter(listed).take(index).any(same)
-            || entry
-                .endpoints
-                .before_with_label(row)
-                .any(|before| filter.ports_of(entry, before).filter(listed).any(same))
-    }
-
-    /// How many SRV records a question has, repetitions left out.
-    fn distinct(&self, entry: &Entry, filter: Filter<'_>) -> usize {
-        let mut count = 0;
-        for row in filter.rows(entry) {
-            let ports = filter.ports_of(entry, row).filter(|port| !port.name.is_empty()).enumerate();
-            count += ports
-                .filter_map(|(index, port)| Some((index, port.number?)))
-                .filter(|(index, number)| !self.is_repeated(entry, filter, row, *index, *number))
-                .count();
-        }
-        count
     }
 
     /// Whether names exist below a name that has no records: `dns` above the name servers, `_tcp` above ports, a cluster above its
@@ -245,7 +219,7 @@ impl Zones {
             return false;
         }
         let label = question.labels(0, 1);
-        let has = |port: &crate::store::endpoints::Port| {
+        let has = |port: &Port| {
             !port.name.is_empty() && port.number.is_some() && port.protocol.label() == Some(label)
         };
         match face.kind {
@@ -258,4 +232,35 @@ impl Zones {
             }),
         }
     }
+}
+
+/// Whether the record of a row's name and a port number has been given already: by an earlier port of the row, or by a row before
+/// with the same name. By the standards unnamed ports have none.
+fn is_repeated(
+    entry: &Entry,
+    filter: Filter<'_>,
+    row: &Row,
+    index: usize,
+    number: u16,
+    standards: bool,
+) -> bool {
+    let listed = |port: &&Port| !standards || !port.name.is_empty();
+    let same = |port: &Port| port.number == Some(number);
+    filter.ports_of(entry, row).filter(listed).take(index).any(same)
+        || entry
+            .endpoints
+            .before_with_label(row)
+            .any(|before| filter.ports_of(entry, before).filter(listed).any(same))
+}
+
+/// How many SRV records a question has by the standards, repetitions left out.
+fn distinct(entry: &Entry, filter: Filter<'_>) -> usize {
+    let count = |row| {
+        let ports = filter.ports_of(entry, row).filter(|port| !port.name.is_empty()).enumerate();
+        ports
+            .filter_map(|(index, port)| Some((index, port.number?)))
+            .filter(|(index, number)| !is_repeated(entry, filter, row, *index, *number, true))
+            .count()
+    };
+    filter.rows(entry).map(count).sum()
 }

@@ -206,7 +206,7 @@ impl Default for Store {
 #[derive(Debug, Clone)]
 pub(crate) struct Before {
     pub(crate) side: Side,
-    pub(crate) id: u32,
+    pub(crate) key: Box<[u8]>,
     pub(crate) entry: Option<Entry>,
     pub(crate) exposed: bool,
 }
@@ -305,13 +305,11 @@ impl Store {
         let mut members: Vec<_> = namespace.members.iter().copied().collect();
         members.sort_unstable();
         let side = |side| if side == 0 { Side::Internal } else { Side::Imported };
-        let before = |(number, id)| Before {
-            side: side(number),
-            id,
-            entry: self.table(side(number)).get(id).cloned(),
-            exposed,
+        let before = |(number, id)| {
+            let entry = self.table(side(number)).get(id)?.clone();
+            Some(Before { side: side(number), key: entry.key.clone(), entry: Some(entry), exposed })
         };
-        members.into_iter().map(before).collect()
+        members.into_iter().filter_map(before).collect()
     }
 
     /// Records a Service or ServiceImport, or that there is none any more. `None` outside: no object.
@@ -354,13 +352,13 @@ impl Store {
     fn open(&mut self, side: Side, key: Box<[u8]>, namespace: &str, options: &Options) -> (u32, Vec<Before>) {
         let namespace = self.make_namespace(namespace, options);
         let entry = self.table(side).find(&key).map(|(_, entry)| entry.clone());
-        let id = self.table_mut(side).make(key, namespace);
+        let id = self.table_mut(side).make(key.clone(), namespace);
         let mut exposed = false;
         if let Some(namespace) = self.namespaces.get_mut(namespace as usize) {
             namespace.members.insert((side as u8, id));
             exposed = namespace.state == NamespaceState::Exposed;
         }
-        (id, alloc::vec![Before { side, id, entry, exposed }])
+        (id, alloc::vec![Before { side, key, entry, exposed }])
     }
 
     fn close(&mut self, side: Side, id: u32) {
@@ -427,7 +425,7 @@ impl Store {
         }
         self.index_rows(side, id, &reference.name);
         self.close(side, id);
-        Some(Before { side, id, entry: Some(entry), exposed })
+        Some(Before { side, key: entry.key.clone(), entry: Some(entry), exposed })
     }
 
     fn put_slice(
@@ -513,11 +511,6 @@ impl Store {
         }
         Vec::new()
     }
-
-    /// How many addresses of Pods are known.
-    pub(crate) fn pod_count(&self) -> usize {
-        self.pod_addrs.len()
-    }
 }
 
 impl Namespace {
@@ -536,11 +529,6 @@ impl Namespace {
                 None => NamespaceState::Absent,
             }
         };
-    }
-
-    /// The namespace's labels, if it has an object.
-    pub(crate) fn has_object(&self) -> bool {
-        self.object.is_some()
     }
 }
 

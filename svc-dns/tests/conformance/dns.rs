@@ -6,9 +6,9 @@ use std::net::IpAddr;
 
 use serde_json::Value;
 use svc_dns::{
-    Answer, Behavior, DnsBasis, EmptyServices, EndpointNames, Endpoints, External, Grammar, Headless, Kubelet, Looked,
-    Name, NameParts, Options, Pair, Pods, Question, Rcode, Record, ResolvConf, SearchLimits, Serials, Sync,
-    TransferStyle, Type, Zonal, Zones, endpoint_label, zones_from_text,
+    Answer, Behavior, DnsBasis, EmptyServices, EndpointNames, Endpoints, External, Grammar, Headless,
+    Kubelet, Looked, Name, NameParts, Options, Pair, Pods, Question, Rcode, Record, ResolvConf, SearchLimits,
+    Serials, Sync, TransferStyle, Type, Zonal, Zones, endpoint_label, zones_from_text,
 };
 use svc_model::{Object, Pod, PodDnsConfigOption, Selector};
 
@@ -23,12 +23,18 @@ pub fn run(text: &str) -> Result<Vec<(String, Result<(), String>)>, String> {
         let (name, result) = match (kind, &zones) {
             ("query", Some(zones)) => (question_name(index, case), query(zones, &file, case)),
             ("transfer", Some(zones)) => (question_name(index, case), transfer(zones, case)),
-            ("endpoint_hostname", _) => (format!("{index} {}", str_of(case, "address")), endpoint_hostname(case)),
+            ("endpoint_hostname", _) => {
+                (format!("{index} {}", str_of(case, "address")), endpoint_hostname(case))
+            }
             ("parse_name", _) => (format!("{index} {}", str_of(case, "qname")), parse_name(case)),
             ("resolvconf_parse", _) => (format!("{index}"), resolvconf_parse(case)),
-            ("resolvconf_limits", _) => (format!("{index} {}", str_of(case, "what")), resolvconf_limits(case)),
+            ("resolvconf_limits", _) => {
+                (format!("{index} {}", str_of(case, "what")), resolvconf_limits(case))
+            }
             ("resolvconf_options", _) => (format!("{index}"), resolvconf_options(case)),
-            ("resolvconf_policy", _) => (format!("{index} {}", str_of(case, "dns_policy")), resolvconf_policy(case)),
+            ("resolvconf_policy", _) => {
+                (format!("{index} {}", str_of(case, "dns_policy")), resolvconf_policy(case))
+            }
             ("resolvconf_pod", _) => (format!("{index}"), resolvconf_pod(case)),
             _ => return Err(format!("unknown kind `{kind}`")),
         };
@@ -54,7 +60,9 @@ fn strings(value: &Value) -> Vec<String> {
 }
 
 fn names(value: &Value) -> Result<Vec<Name>, String> {
-    let zones = strings(value).into_iter().map(|text| zones_from_text(&text).map_err(|error| format!("{text}: {error}")));
+    let zones = strings(value)
+        .into_iter()
+        .map(|text| zones_from_text(&text).map_err(|error| format!("{text}: {error}")));
     Ok(zones.collect::<Result<Vec<_>, _>>()?.concat())
 }
 
@@ -69,7 +77,8 @@ fn fallthrough(value: &Value) -> Result<Vec<Name>, String> {
 
 fn selector(value: &Value) -> Result<Option<Selector>, String> {
     let Some(labels) = value.as_object() else { return Ok(None) };
-    let pairs: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default())).collect();
+    let pairs: Vec<String> =
+        labels.iter().map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default())).collect();
     pairs.join(",").parse().map(Some).map_err(|error| format!("{error}"))
 }
 
@@ -100,7 +109,8 @@ fn zones(file: &Value) -> Result<Zones, String> {
     }
     options.fallthrough = fallthrough(&config["fallthrough"])?;
     options.multicluster = names(&config["multicluster"])?;
-    options.local_addresses = strings(&config["local_ips"]).iter().filter_map(|addr| addr.parse().ok()).collect();
+    options.local_addresses =
+        strings(&config["local_ips"]).iter().filter_map(|addr| addr.parse().ok()).collect();
     options.behavior = Behavior::CoreDns;
     // A file that records CoreDNS's own transfers says so; the others have the weights of the query path.
     if strings(&file["notes"]).iter().any(|note| note.starts_with("what CoreDNS itself emits")) {
@@ -123,7 +133,9 @@ fn zones(file: &Value) -> Result<Zones, String> {
     zones.set_sync(if config["synced"] == false { Sync::Pending } else { Sync::Done });
     for object in file["objects"].as_array().into_iter().flatten() {
         let read = Object::from_kind(str_of(object, "kind"), object);
-        let object = read.ok_or_else(|| format!("unknown kind {}", object["kind"]))?.map_err(|error| error.to_string())?;
+        let object = read
+            .ok_or_else(|| format!("unknown kind {}", object["kind"]))?
+            .map_err(|error| error.to_string())?;
         let _ = zones.apply(&object);
     }
     Ok(zones)
@@ -174,7 +186,8 @@ fn query(zones: &Zones, file: &Value, case: &Value) -> Result<(), String> {
         return Err(format!("expected {expected}\n     got {got}"));
     }
     // A CNAME never follows the records of its target.
-    let owners: Vec<&Name> = answer.iter().flat_map(|answer| &answer.answer).map(|record| &record.owner).collect();
+    let owners: Vec<&Name> =
+        answer.iter().flat_map(|answer| &answer.answer).map(|record| &record.owner).collect();
     for (index, record) in answer.iter().flat_map(|answer| &answer.answer).enumerate() {
         if let svc_dns::Data::Cname(target) = &record.data
             && owners.iter().take(index).any(|owner| owner.is(target))
@@ -186,7 +199,8 @@ fn query(zones: &Zones, file: &Value, case: &Value) -> Result<(), String> {
 }
 
 fn sections(rcode: &str, tc: bool, sections: [BTreeSet<String>; 3]) -> String {
-    let [answer, authority, additional] = sections.map(|section| section.into_iter().map(|line| format!("\n  {line}")).collect::<String>());
+    let [answer, authority, additional] =
+        sections.map(|section| section.into_iter().map(|line| format!("\n  {line}")).collect::<String>());
     format!("{rcode} tc={tc}\nanswer{answer}\nauthority{authority}\nadditional{additional}")
 }
 
@@ -219,7 +233,8 @@ fn transfer(zones: &Zones, case: &Value) -> Result<(), String> {
 
 fn endpoint_hostname(case: &Value) -> Result<(), String> {
     let names = if flag(case, "endpoint_pod_names") { EndpointNames::Pod } else { EndpointNames::Address };
-    let label = endpoint_label(str_of(case, "address"), str_of(case, "hostname"), str_of(case, "pod_name"), names);
+    let label =
+        endpoint_label(str_of(case, "address"), str_of(case, "hostname"), str_of(case, "pod_name"), names);
     same(&str_of(case, "expected"), &label.as_str())
 }
 
@@ -244,7 +259,16 @@ fn parse_name(case: &Value) -> Result<(), String> {
         None => "",
     };
     let topology = parts.topology.join(".");
-    let got = [parts.port, parts.protocol, parts.endpoint, parts.cluster, parts.service, parts.namespace, branch, &topology];
+    let got = [
+        parts.port,
+        parts.protocol,
+        parts.endpoint,
+        parts.cluster,
+        parts.service,
+        parts.namespace,
+        branch,
+        &topology,
+    ];
     let keys = ["port", "protocol", "endpoint", "cluster", "service", "namespace", "kind", "topology_zone"];
     same(&keys.map(|key| str_of(expected, key)), &got)
 }
@@ -309,7 +333,9 @@ fn resolvconf_policy(case: &Value) -> Result<(), String> {
 
 fn resolvconf_pod(case: &Value) -> Result<(), String> {
     let settings = &case["kubelet"];
-    let addresses = |key: &str| -> Vec<IpAddr> { strings(&settings[key]).iter().filter_map(|addr| addr.parse().ok()).collect() };
+    let addresses = |key: &str| -> Vec<IpAddr> {
+        strings(&settings[key]).iter().filter_map(|addr| addr.parse().ok()).collect()
+    };
     let mut kubelet = Kubelet::new(addresses("cluster_dns"), str_of(settings, "cluster_domain"));
     kubelet.node_addresses = addresses("node_ips");
     kubelet.node = match settings["node_resolv_conf"].as_str() {

@@ -22,7 +22,8 @@ pub fn run(text: &str) -> Result<Vec<(String, Result<(), String>)>, String> {
 
 fn check(case: &Value, services: &[Service]) -> Result<(), String> {
     if let Some(expected) = case["expectOrdered"].as_array() {
-        let expected: Vec<String> = expected.iter().map(|var| format!("{}={}", text(var, "name"), text(var, "value"))).collect();
+        let expected: Vec<String> =
+            expected.iter().map(|var| format!("{}={}", text(var, "name"), text(var, "value"))).collect();
         let env = ServiceEnv::in_order(services);
         let got: Vec<String> = env.vars.iter().map(|var| format!("{}={}", var.name, var.value)).collect();
         return same(&expected, &got);
@@ -33,11 +34,13 @@ fn check(case: &Value, services: &[Service]) -> Result<(), String> {
     };
     let namespace = case["namespace"].as_str().ok_or("no `namespace`")?;
     let env = ServiceEnv::of(services, namespace, links);
-    let mut got: BTreeMap<String, String> = env.vars.iter().map(|var| (var.name.clone(), var.value.clone())).collect();
+    let mut got: BTreeMap<String, String> =
+        env.vars.iter().map(|var| (var.name.clone(), var.value.clone())).collect();
     if got.len() != env.vars.len() {
         return Err("a name is given twice".to_owned());
     }
-    let mut expected: BTreeMap<String, String> = serde_json::from_value(case["expect"].clone()).map_err(|error| error.to_string())?;
+    let mut expected: BTreeMap<String, String> =
+        serde_json::from_value(case["expect"].clone()).map_err(|error| error.to_string())?;
     // Where the reference leaves the value open, any of those seen is right, and the clash must be known.
     for (name, values) in case["open"].as_object().into_iter().flatten() {
         expected.remove(name);

@@ -1,8 +1,9 @@
 //! Weighted random choice in constant time: Walker's alias method, built as by Vose (1991).
 
 use alloc::vec::Vec;
+use core::time::Duration;
 
-use super::{Choice, Engine, Refusal, none_usable};
+use super::{Choice, Engine, Missing};
 use crate::pool::{Pool, Slot};
 use crate::request::{Request, SplitMix64};
 
@@ -67,6 +68,12 @@ impl WeightedRandom {
     pub(super) const fn new() -> Self {
         Self { table: AliasTable { columns: Vec::new() }, stale: true }
     }
+
+    #[cold]
+    fn build(&mut self, pool: &Pool) {
+        self.table = AliasTable::new(pool.iter().map(|slot| (slot, pool.details(slot).backend.weight)));
+        self.stale = false;
+    }
 }
 
 impl Engine for WeightedRandom {
@@ -82,11 +89,10 @@ impl Engine for WeightedRandom {
         self.stale = true;
     }
 
-    #[inline]
-    fn pick(&mut self, pool: &mut Pool, request: &Request) -> Result<Choice, Refusal> {
+    #[inline(never)]
+    fn pick(&mut self, pool: &mut Pool, request: &Request, _now: Duration) -> Result<Choice, Missing> {
         if self.stale {
-            self.table = AliasTable::new(pool.iter().map(|slot| (slot, pool[slot].backend.weight)));
-            self.stale = false;
+            self.build(pool);
         }
         let usable = |slot: &Slot| pool[*slot].usable;
         let first = self.table.draw(request.entropy);
@@ -100,6 +106,6 @@ impl Engine for WeightedRandom {
             .find(usable)
             .or_else(|| pool.iter().find(usable))
             .map(Choice::scheduled)
-            .ok_or_else(|| none_usable(pool))
+            .ok_or(Missing::USABLE)
     }
 }

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use super::{CacheOptions, Choice, Engine, PickReason, Refusal, none_usable, ranked};
+use super::{CacheOptions, Choice, Engine, Missing, PickReason, ranked};
 use crate::hash::widen;
 use crate::lru::Lru;
 use crate::pool::{Pool, Slot};
@@ -41,8 +41,8 @@ impl Locality {
         }
     }
 
-    pub(super) fn least(&self, pool: &Pool) -> Result<Slot, Refusal> {
-        self.least.winner().ok_or_else(|| none_usable(pool))
+    pub(super) fn least(&self) -> Result<Slot, Missing> {
+        self.least.winner().ok_or(Missing::USABLE)
     }
 
     /// More active connections than its weight, while another has less than half of its own.
@@ -125,10 +125,11 @@ impl Engine for Lblc {
         self.locality.rebuild(pool);
     }
 
-    fn pick(&mut self, pool: &mut Pool, request: &Request) -> Result<Choice, Refusal> {
-        let (key, now) = (widen(request.destination.ip()), request.now);
+    #[inline(never)]
+    fn pick(&mut self, pool: &mut Pool, request: &Request, now: Duration) -> Result<Choice, Missing> {
+        let key = widen(request.destination.ip());
         let mut known = None;
-        if let Some(cached) = self.cache.touch(key) {
+        if let Some((_, cached)) = self.cache.touch(key) {
             let entry = &pool[cached.slot];
             let alive = !self.locality.expired(cached.used, now);
             cached.used = now;
@@ -137,14 +138,14 @@ impl Engine for Lblc {
             }
             known = Some(cached.slot);
         }
-        let slot = self.locality.least(pool)?;
+        let slot = self.locality.least()?;
         pool.hold(slot);
         let replaced = match (known, self.cache.peek_mut(key)) {
             (Some(old), Some(cached)) => {
                 cached.slot = slot;
                 Some(old)
             }
-            _ => self.cache.insert(0, key, Cached { slot, used: now }).map(|evicted| evicted.slot),
+            _ => self.cache.insert(0, key, Cached { slot, used: now }).1.map(|evicted| evicted.slot),
         };
         if let Some(slot) = replaced {
             pool.release(slot, now);

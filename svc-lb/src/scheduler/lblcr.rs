@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::lblc::Locality;
-use super::{CacheOptions, Choice, Engine, PickReason, Refusal};
+use super::{CacheOptions, Choice, Engine, Missing, PickReason};
 use crate::hash::widen;
 use crate::lru::Lru;
 use crate::pool::{Pool, Slot};
@@ -94,9 +94,10 @@ impl Engine for Lblcr {
         self.locality.rebuild(pool);
     }
 
-    fn pick(&mut self, pool: &mut Pool, request: &Request) -> Result<Choice, Refusal> {
-        let (key, now) = (widen(request.destination.ip()), request.now);
-        if let Some(set) = self.cache.touch(key) {
+    #[inline(never)]
+    fn pick(&mut self, pool: &mut Pool, request: &Request, now: Duration) -> Result<Choice, Missing> {
+        let key = widen(request.destination.ip());
+        if let Some((_, set)) = self.cache.touch(key) {
             if self.locality.expired(set.used, now) {
                 release_all(core::mem::take(set), pool, now);
             }
@@ -115,14 +116,14 @@ impl Engine for Lblcr {
             {
                 return Ok(Choice { slot, reason: PickReason::Cached });
             }
-            let slot = self.locality.least(pool)?;
+            let slot = self.locality.least()?;
             set.insert(pool, slot, now);
             return Ok(Choice::scheduled(slot));
         }
-        let slot = self.locality.least(pool)?;
+        let slot = self.locality.least()?;
         let mut set = ServerSet { used: now, ..ServerSet::default() };
         set.insert(pool, slot, now);
-        if let Some(evicted) = self.cache.insert(0, key, set) {
+        if let Some(evicted) = self.cache.insert(0, key, set).1 {
             release_all(evicted, pool, now);
         }
         Ok(Choice::scheduled(slot))

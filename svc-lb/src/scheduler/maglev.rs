@@ -3,8 +3,9 @@
 use alloc::vec;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
+use core::time::Duration;
 
-use super::{Choice, Engine, Fallback, HashFlags, HashKey, PickReason, Refusal, none_usable};
+use super::{Choice, Engine, Fallback, HashFlags, HashKey, Missing, PickReason};
 use crate::hash::{fold, hsiphash_u32};
 use crate::pool::{Pool, Slot};
 use crate::request::Request;
@@ -186,22 +187,21 @@ pub(crate) struct Maglev {
     stale: bool,
 }
 
-fn fill(pool: &Pool, size: MaglevSize) -> MaglevTable<Slot> {
-    // By the newest weight that was not 0: a backend that drains keeps its slots, so no other client moves.
-    let members: Vec<_> = pool
-        .iter()
-        .map(|slot| MaglevMember {
-            member: slot,
-            address: pool[slot].backend.address,
-            weight: pool[slot].last_weight,
-        })
-        .collect();
-    MaglevTable::new(&members, size, Slot::NONE)
-}
-
 impl Maglev {
     pub(super) fn new(flags: HashFlags, size: MaglevSize) -> Self {
         Self { table: MaglevTable::new(&[], size, Slot::NONE), flags, stale: true }
+    }
+
+    /// By the newest weight that was not 0: a backend that drains keeps its slots, so no other client moves.
+    #[cold]
+    fn fill(&mut self, pool: &Pool) {
+        let member = |slot| {
+            let details = pool.details(slot);
+            MaglevMember { member: slot, address: details.backend.address, weight: details.last_weight }
+        };
+        let members: Vec<_> = pool.iter().map(member).collect();
+        self.table = MaglevTable::new(&members, self.table.size, Slot::NONE);
+        self.stale = false;
     }
 }
 
@@ -218,25 +218,23 @@ impl Engine for Maglev {
         self.stale = true;
     }
 
-    #[inline]
-    fn pick(&mut self, pool: &mut Pool, request: &Request) -> Result<Choice, Refusal> {
+    #[inline(never)]
+    fn pick(&mut self, pool: &mut Pool, request: &Request, _now: Duration) -> Result<Choice, Missing> {
         if self.stale {
-            self.table = fill(pool, self.table.size);
-            self.stale = false;
+            self.fill(pool);
         }
         let key = self.flags.key;
-        let Some(slot) = self.table.lookup(request.client, key).some() else { return Err(none_usable(pool)) };
+        let Some(slot) = self.table.lookup(request.client, key).some() else { return Err(Missing::USABLE) };
         if pool[slot].usable {
             return Ok(Choice::scheduled(slot));
         }
         if self.flags.fallback == Fallback::Refuse {
-            let state = pool.state(slot);
-            return Err(Refusal::HashedUnusable { backend: state.id, availability: state.availability });
+            return Err(Missing::hashed(slot));
         }
         self.table
             .probes(request.client, key)
             .find(|slot| pool[*slot].usable)
             .map(|slot| Choice { slot, reason: PickReason::Fallback })
-            .ok_or_else(|| none_usable(pool))
+            .ok_or(Missing::USABLE)
     }
 }

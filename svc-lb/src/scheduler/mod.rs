@@ -14,9 +14,10 @@ mod rr;
 mod twos;
 mod wrr;
 
+use core::net::SocketAddr;
 use core::time::Duration;
 
-use crate::backend::{Availability, BackendId};
+use crate::backend::Availability;
 use crate::pool::{Pool, Slot};
 use crate::request::Request;
 
@@ -27,7 +28,7 @@ pub use random::{ProbabilityRule, iptables_share, iptables_threshold};
 pub use ring::RingOptions;
 
 pub(crate) use alias::AliasTable;
-pub(crate) use hash_table::source_table;
+pub(crate) use hash_table::{source_bucket, source_table};
 pub(crate) use maglev::{MaglevMember, MaglevTable};
 pub(crate) use ring::Ring;
 
@@ -184,10 +185,10 @@ pub enum Refusal {
     #[error("no backend is usable")]
     NoneUsable,
     /// The hash leads to this backend, which takes nothing, and fallback is off.
-    #[error("the hash leads to a backend that takes no connections ({availability:?})")]
+    #[error("the hash leads to backend {backend}, which takes no connections ({availability:?})")]
     HashedUnusable {
         /// Where the hash leads.
-        backend: BackendId,
+        backend: SocketAddr,
         /// Why it cannot be used.
         availability: Availability,
     },
@@ -206,8 +207,30 @@ impl Choice {
     }
 }
 
-pub(crate) fn none_usable(pool: &Pool) -> Refusal {
-    if pool.len() == 0 { Refusal::NoBackends } else { Refusal::NoneUsable }
+/// Why a scheduler has no answer, in few enough bits that an answer stays in a register.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Missing(Slot);
+
+impl Missing {
+    /// None can be used (or there is none).
+    pub(crate) const USABLE: Self = Self(Slot::NONE);
+
+    /// The hash leads to this one.
+    pub(crate) const fn hashed(slot: Slot) -> Self {
+        Self(slot)
+    }
+
+    #[cold]
+    pub(crate) fn refusal(self, pool: &Pool) -> Refusal {
+        match self.0.some() {
+            Some(slot) => {
+                let state = pool.state(slot);
+                Refusal::HashedUnusable { backend: state.backend.address, availability: state.availability }
+            }
+            None if pool.len() == 0 => Refusal::NoBackends,
+            None => Refusal::NoneUsable,
+        }
+    }
 }
 
 /// What the balancer tells a scheduler, after the pool has changed.
@@ -226,7 +249,9 @@ pub(crate) trait Engine {
     /// Usable flags changed all over (panic mode came or went).
     fn reloaded(&mut self, _pool: &Pool) {}
 
-    fn pick(&mut self, pool: &mut Pool, request: &Request) -> Result<Choice, Refusal>;
+    /// Never inlined into the dispatch below: there, the simplest rule would pay for the registers of the
+    /// most complex one.
+    fn pick(&mut self, pool: &mut Pool, request: &Request, now: Duration) -> Result<Choice, Missing>;
 
     /// Lets go of slots that are held.
     fn clear(&mut self, _pool: &mut Pool, _now: Duration) {}
@@ -263,8 +288,8 @@ macro_rules! engines {
             }
 
             #[inline]
-            fn pick(&mut self, pool: &mut Pool, request: &Request) -> Result<Choice, Refusal> {
-                match self { $(Self::$variant(engine) => engine.pick(pool, request)),+ }
+            fn pick(&mut self, pool: &mut Pool, request: &Request, now: Duration) -> Result<Choice, Missing> {
+                match self { $(Self::$variant(engine) => engine.pick(pool, request, now)),+ }
             }
 
             fn clear(&mut self, pool: &mut Pool, now: Duration) {

@@ -2,8 +2,9 @@
 
 use alloc::format;
 use alloc::vec::Vec;
+use core::time::Duration;
 
-use super::{Choice, Engine, Refusal, none_usable};
+use super::{Choice, Engine, Missing};
 use crate::pool::{Pool, Slot};
 use crate::request::{Request, SplitMix64, scale};
 
@@ -65,27 +66,38 @@ impl Members {
     #[inline]
     pub(super) fn refresh(&mut self, pool: &Pool) {
         if self.stale {
-            self.slots.clear();
-            self.slots.extend(pool.iter());
-            self.stale = false;
+            self.lay(pool);
         }
     }
 
-    /// A usable one at random, given 32 random bits to begin with. Unusable ones are drawn again, up to 32
-    /// times; then the next usable one in the list is taken, so that the cost stays bounded.
+    #[cold]
+    fn lay(&mut self, pool: &Pool) {
+        self.slots.clear();
+        self.slots.extend(pool.iter());
+        self.stale = false;
+    }
+
+    /// A usable one at random. Unusable ones are drawn again, up to 32 times; then the next usable one in
+    /// the list is taken, so that the cost stays bounded.
     #[inline]
-    pub(super) fn draw(&self, pool: &Pool, random: u64) -> Option<usize> {
-        let count = self.slots.len() as u64;
-        let usable = |index: usize| self.slots.get(index).is_some_and(|slot| pool[*slot].usable);
-        let first = scale(random, count) as usize;
-        if usable(first) {
-            return Some(first);
+    pub(super) fn draw(&self, pool: &Pool, random: u64) -> Option<Slot> {
+        let first = scale(random, self.slots.len() as u64) as usize;
+        match self.slots.get(first) {
+            Some(&slot) if pool[slot].usable => Some(slot),
+            _ => self.draw_again(pool, random, first),
         }
+    }
+
+    #[cold]
+    fn draw_again(&self, pool: &Pool, random: u64, first: usize) -> Option<Slot> {
         let mut again = SplitMix64::new(random);
+        let usable = |slot: &Slot| pool[*slot].usable;
+        let count = self.slots.len() as u64;
+        let (before, after) = self.slots.split_at_checked(first)?;
         (0..32)
-            .map(|_| again.below(count) as usize)
-            .find(|index| usable(*index))
-            .or_else(|| (first..self.slots.len()).chain(0..first).find(|index| usable(*index)))
+            .filter_map(|_| self.slots.get(again.below(count) as usize).copied())
+            .find(usable)
+            .or_else(|| after.iter().chain(before).copied().find(usable))
     }
 }
 
@@ -103,6 +115,7 @@ impl Random {
     }
 
     /// Walks the chain that kube-proxy would write for the usable backends, the first added first.
+    #[cold]
     fn walk_chain(&mut self, pool: &Pool, entropy: u64) -> Option<Slot> {
         let usable = self.members.slots.iter().rev().copied().filter(|slot| pool[*slot].usable);
         let count = usable.clone().count();
@@ -126,17 +139,14 @@ impl Engine for Random {
 
     fn edited(&mut self, _pool: &Pool, _slot: Slot) {}
 
-    #[inline]
-    fn pick(&mut self, pool: &mut Pool, request: &Request) -> Result<Choice, Refusal> {
+    #[inline(never)]
+    fn pick(&mut self, pool: &mut Pool, request: &Request, _now: Duration) -> Result<Choice, Missing> {
         self.members.refresh(pool);
         let slot = match self.rule {
-            ProbabilityRule::Uniform => {
-                let index = self.members.draw(pool, request.entropy);
-                index.and_then(|index| self.members.slots.get(index).copied())
-            }
+            ProbabilityRule::Uniform => self.members.draw(pool, request.entropy),
             ProbabilityRule::IptablesChain => self.walk_chain(pool, request.entropy),
         };
-        slot.map(Choice::scheduled).ok_or_else(|| none_usable(pool))
+        slot.map(Choice::scheduled).ok_or(Missing::USABLE)
     }
 }
 

@@ -3,7 +3,9 @@
 //! Each is one key; the kernel's scan takes the first of the list with the least key, and so does
 //! the [`Tournament`].
 
-use super::{Choice, Engine, Refusal, none_usable};
+use core::time::Duration;
+
+use super::{Choice, Engine, Missing};
 use crate::balancer::KernelRules;
 use crate::pool::{Entry, Pool, Slot};
 use crate::request::Request;
@@ -42,9 +44,9 @@ impl Engine for Ranked {
         self.tree.rebuild(pool);
     }
 
-    #[inline]
-    fn pick(&mut self, pool: &mut Pool, _request: &Request) -> Result<Choice, Refusal> {
-        self.tree.winner().map(Choice::scheduled).ok_or_else(|| none_usable(pool))
+    #[inline(never)]
+    fn pick(&mut self, _pool: &mut Pool, _request: &Request, _now: Duration) -> Result<Choice, Missing> {
+        self.tree.winner().map(Choice::scheduled).ok_or(Missing::USABLE)
     }
 }
 

@@ -2,8 +2,9 @@
 
 use alloc::vec::Vec;
 use core::net::SocketAddr;
+use core::time::Duration;
 
-use super::{Choice, Engine, HashKey, PickReason, Refusal, none_usable};
+use super::{Choice, Engine, HashKey, Missing, PickReason};
 use crate::hash::address_hash;
 use crate::pool::{Pool, Slot};
 use crate::request::Request;
@@ -62,9 +63,9 @@ impl Default for RingOptions {
 /// The points in order of their hashes, and where to enter them.
 #[derive(Clone, Debug)]
 pub(crate) struct Ring<T> {
-    points: Vec<(u64, T)>,
-    /// By the top bits of a hash: the first point not below them. One entry for each point, so that a lookup meets
-    /// two or three points on average.
+    points: Vec<(u32, T)>,
+    /// By the top bits of a hash: the first point not below them. One entry for two to four points, so that a
+    /// lookup reads one cache line of each.
     entries: Vec<u32>,
     shift: u32,
     options: RingOptions,
@@ -72,19 +73,19 @@ pub(crate) struct Ring<T> {
 
 impl<T: Copy> Ring<T> {
     pub(crate) fn new(members: impl Iterator<Item = (T, SocketAddr, u32)>, options: RingOptions) -> Self {
-        let mut points: Vec<(u64, T)> = members
+        let mut points: Vec<(u32, T)> = members
             .flat_map(|(member, address, weight)| {
                 let count = if weight == 0 { 0 } else { options.points(weight) };
-                (0..count).map(move |point| (address_hash(address, u64::from(point)), member))
+                (0..count).map(move |point| ((address_hash(address, u64::from(point)) >> 32) as u32, member))
             })
             .collect();
         // Stable: should two points collide, the first in the list is met first.
         points.sort_by_key(|(hash, _)| *hash);
-        let bits = points.len().next_power_of_two().trailing_zeros().max(1);
-        let shift = u64::BITS - bits;
+        let bits = (points.len() / 4).next_power_of_two().trailing_zeros().clamp(1, 31);
+        let shift = u32::BITS - bits;
         let mut entries = Vec::with_capacity(1 << bits);
         let mut at = 0;
-        for bucket in 0..1_u64 << bits {
+        for bucket in 0..1_u32 << bits {
             while points.get(at).is_some_and(|(hash, _)| hash >> shift < bucket) {
                 at += 1;
             }
@@ -100,7 +101,7 @@ impl<T: Copy> Ring<T> {
             HashKey::Address => SocketAddr::new(client.ip(), 0),
             HashKey::AddressAndPort => client,
         };
-        let hash = address_hash(client, CLIENT_SALT);
+        let hash = (address_hash(client, CLIENT_SALT) >> 32) as u32;
         let entry = self.entries.get((hash >> self.shift) as usize).copied().unwrap_or(0) as usize;
         let tail = self.points.get(entry..).unwrap_or(&[]);
         let skipped = tail.iter().take_while(|(point, _)| *point < hash).count();
@@ -120,6 +121,17 @@ impl RingHash {
     pub(super) fn new(options: RingOptions) -> Self {
         Self { ring: Ring::new(core::iter::empty(), options), stale: true }
     }
+
+    /// As with Maglev, a draining backend keeps its points, so that the others' clients stay.
+    #[cold]
+    fn lay(&mut self, pool: &Pool) {
+        let member = |slot| {
+            let details = pool.details(slot);
+            (slot, details.backend.address, details.last_weight)
+        };
+        self.ring = Ring::new(pool.iter().map(member), self.ring.options);
+        self.stale = false;
+    }
 }
 
 impl Engine for RingHash {
@@ -136,21 +148,18 @@ impl Engine for RingHash {
     }
 
     /// Unusable backends are passed over, so only their own clients move.
-    #[inline]
-    fn pick(&mut self, pool: &mut Pool, request: &Request) -> Result<Choice, Refusal> {
+    #[inline(never)]
+    fn pick(&mut self, pool: &mut Pool, request: &Request, _now: Duration) -> Result<Choice, Missing> {
         if self.stale {
-            // As with Maglev, a draining backend keeps its points, so that the others' clients stay.
-            let members = pool.iter().map(|slot| (slot, pool[slot].backend.address, pool[slot].last_weight));
-            self.ring = Ring::new(members, self.ring.options);
-            self.stale = false;
+            self.lay(pool);
         }
         let mut walk = self.ring.walk(request.client);
-        let Some(first) = walk.next() else { return Err(none_usable(pool)) };
+        let Some(first) = walk.next() else { return Err(Missing::USABLE) };
         if pool[first].usable {
             return Ok(Choice::scheduled(first));
         }
         walk.find(|slot| pool[*slot].usable)
             .map(|slot| Choice { slot, reason: PickReason::Fallback })
-            .ok_or_else(|| none_usable(pool))
+            .ok_or(Missing::USABLE)
     }
 }

@@ -1,6 +1,8 @@
 //! Round robin (`ip_vs_rr.c`).
 
-use super::{Choice, Engine, Refusal, none_usable};
+use core::time::Duration;
+
+use super::{Choice, Engine, Missing};
 use crate::pool::{Pool, Slot};
 use crate::request::Request;
 
@@ -28,15 +30,15 @@ impl Engine for Rr {
 
     fn edited(&mut self, _pool: &Pool, _slot: Slot) {}
 
-    #[inline]
-    fn pick(&mut self, pool: &mut Pool, _request: &Request) -> Result<Choice, Refusal> {
+    #[inline(never)]
+    fn pick(&mut self, pool: &mut Pool, _request: &Request, _now: Duration) -> Result<Choice, Missing> {
         let start = self.cursor;
         let mut slot = start;
         loop {
             slot = if slot == Slot::NONE { pool.head() } else { pool.next(slot) };
             if slot == Slot::NONE {
                 if start == Slot::NONE {
-                    return Err(none_usable(pool));
+                    return Err(Missing::USABLE);
                 }
                 // Past the end, on to the head: the start lies ahead, so this happens once.
                 continue;
@@ -46,7 +48,7 @@ impl Engine for Rr {
                 return Ok(Choice::scheduled(slot));
             }
             if slot == start {
-                return Err(none_usable(pool));
+                return Err(Missing::USABLE);
             }
         }
     }

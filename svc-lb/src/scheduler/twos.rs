@@ -1,7 +1,9 @@
 //! The kernel's weighted power of two choices (`ip_vs_twos.c`).
 
+use core::time::Duration;
+
 use super::ranked::overhead;
-use super::{Choice, Engine, Refusal, none_usable};
+use super::{Choice, Engine, Missing};
 use crate::pool::{Pool, Slot};
 use crate::request::{Request, SplitMix64};
 
@@ -25,7 +27,8 @@ impl Engine for Twos {
 
     fn edited(&mut self, _pool: &Pool, _slot: Slot) {}
 
-    fn pick(&mut self, pool: &mut Pool, request: &Request) -> Result<Choice, Refusal> {
+    #[inline(never)]
+    fn pick(&mut self, pool: &mut Pool, request: &Request, _now: Duration) -> Result<Choice, Missing> {
         let total: u64 = pool
             .iter()
             .map(|slot| &pool[slot])
@@ -35,7 +38,7 @@ impl Engine for Twos {
         let mut random = SplitMix64::new(request.entropy);
         let first = draw(pool, random.below(total + 1));
         let second = draw(pool, random.below(total + 1));
-        let (Some(first), Some(second)) = (first, second) else { return Err(none_usable(pool)) };
+        let (Some(first), Some(second)) = (first, second) else { return Err(Missing::USABLE) };
         // The kernel multiplies in 32-bit `int` here, where the other schedulers use 64 bits.
         let product = |weight: Slot, load: Slot| {
             (pool[weight].weight as i32).wrapping_mul(overhead(pool.rules(), &pool[load]))

@@ -5,7 +5,9 @@
 //! tree of the greatest weights finds the next one that reaches the bar, and bars that nobody reaches are
 //! skipped at once; the picks and the state between them are the same.
 
-use super::{Choice, Engine, Refusal, none_usable, ranked};
+use core::time::Duration;
+
+use super::{Choice, Engine, Missing, ranked};
 use crate::pool::{Pool, Slot};
 use crate::request::Request;
 use crate::tournament::Tournament;
@@ -34,7 +36,7 @@ const fn gcd(mut a: u32, mut b: u32) -> u32 {
 fn bars(pool: &Pool) -> (i64, i64) {
     let (mut divisor, mut greatest) = (0, 0);
     for slot in pool.iter() {
-        let weight = pool[slot].backend.weight;
+        let weight = pool.details(slot).backend.weight;
         divisor = gcd(divisor, weight);
         greatest = greatest.max(weight);
     }
@@ -59,7 +61,7 @@ impl Wrr {
         }
     }
 
-    fn take(&mut self, slot: Slot) -> Result<Choice, Refusal> {
+    fn take(&mut self, slot: Slot) -> Result<Choice, Missing> {
         self.cursor = slot;
         Ok(Choice::scheduled(slot))
     }
@@ -69,7 +71,7 @@ impl Engine for Wrr {
     fn added(&mut self, pool: &Pool, slot: Slot) {
         self.weights.added(pool, slot);
         // All weights need not be looked at again for a greatest and a common divisor that only grow and shrink.
-        let weight = pool[slot].backend.weight;
+        let weight = pool.details(slot).backend.weight;
         let greatest = (self.top + self.step - 1).max(i64::from(weight));
         let known = if greatest == i64::from(weight) && self.top <= 0 { 0 } else { self.step as u32 };
         let step = i64::from(gcd(known, weight).max(1));
@@ -94,10 +96,10 @@ impl Engine for Wrr {
         self.weights.rebuild(pool);
     }
 
-    #[inline]
-    fn pick(&mut self, pool: &mut Pool, _request: &Request) -> Result<Choice, Refusal> {
+    #[inline(never)]
+    fn pick(&mut self, pool: &mut Pool, _request: &Request, _now: Duration) -> Result<Choice, Missing> {
         if self.top == 0 {
-            return Err(none_usable(pool));
+            return Err(Missing::USABLE);
         }
         let start = self.cursor;
         let next = if start == Slot::NONE { pool.head() } else { pool.next(start) };
@@ -114,7 +116,7 @@ impl Engine for Wrr {
                 } else {
                     self.bar = (self.top - 1) % self.step + 1;
                 }
-                return Err(none_usable(pool));
+                return Err(Missing::USABLE);
             }
         };
         let mut from = start;

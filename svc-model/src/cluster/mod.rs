@@ -93,7 +93,13 @@ macro_rules! stores {
             fn put(&mut self, object: Object, changes: &mut Collector) -> (ObjectKind, Id) {
                 match object {$(
                     Object::$kind(mut object) => {
-                        self.prepare_metadata(&mut object);
+                        if ObjectKind::$kind.scope() == Scope::Cluster {
+                            // Whatever a manifest says, such an object has none.
+                            object.metadata.namespace = SmolStr::default();
+                        }
+                        if ObjectKind::$kind == ObjectKind::Pod {
+                            self.share_labels(&mut object.metadata);
+                        }
                         let (id, outcome) = put(&mut self.objects.$table, object);
                         if let Put::Changed { old, new } = outcome {
                             let transition = if old.is_some() { Transition::Updated } else { Transition::Added };
@@ -223,17 +229,6 @@ impl Cluster {
             }
         }
         changes.finish()
-    }
-
-    /// Objects of a cluster-scoped kind have no namespace, whatever their manifest says; Pods share their labels.
-    fn prepare_metadata<T: Kind>(&self, object: &mut T) {
-        let metadata = object.metadata_mut();
-        if T::SCOPE == Scope::Cluster && !metadata.namespace.is_empty() {
-            metadata.namespace = SmolStr::default();
-        }
-        if T::KIND == Pod::KIND {
-            self.pods.share_labels(metadata);
-        }
     }
 }
 

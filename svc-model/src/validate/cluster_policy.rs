@@ -53,6 +53,7 @@ impl ClusterNetworkPolicy {
     /// All problems.
     pub fn validate_update(&self, old: &Self) -> Result<(), ValidationError> {
         let mut problems = Problems::new();
+        meta::resource_version(&mut problems, &self.metadata);
         meta::update(&mut problems, &self.metadata, &old.metadata);
         self.validate(&mut problems);
         problems.into_result(self)
@@ -124,6 +125,7 @@ impl AdminNetworkPolicy {
     /// All problems.
     pub fn validate_update(&self, old: &Self) -> Result<(), ValidationError> {
         let mut problems = Problems::new();
+        meta::resource_version(&mut problems, &self.metadata);
         meta::update(&mut problems, &self.metadata, &old.metadata);
         admin_spec(&mut problems, &self.spec, ADMIN_ACTIONS);
         problems.into_result(self)
@@ -151,6 +153,7 @@ impl BaselineAdminNetworkPolicy {
     /// All problems.
     pub fn validate_update(&self, old: &Self) -> Result<(), ValidationError> {
         let mut problems = Problems::new();
+        meta::resource_version(&mut problems, &self.metadata);
         meta::update(&mut problems, &self.metadata, &old.metadata);
         baseline_name(&mut problems, &self.metadata);
         admin_spec(&mut problems, &self.spec, BASELINE_ACTIONS);

@@ -40,14 +40,19 @@ pub(super) fn create(problems: &mut Problems, meta: &ObjectMeta, scope: Scope, r
     finalizers(problems, &path.child("finalizers"), meta);
 }
 
+/// An update names the version that it is based on.
+pub(super) fn resource_version(problems: &mut Problems, meta: &ObjectMeta) {
+    if meta.resource_version.is_empty() {
+        let path = Path::root("metadata");
+        problems.invalid(&path.child("resourceVersion"), "", "must be given for an update");
+    }
+}
+
 /// Metadata of an object that takes the place of `old`.
 pub(super) fn update(problems: &mut Problems, meta: &ObjectMeta, old: &ObjectMeta) {
     let path = Path::root("metadata");
     if old.is_terminating() && meta.finalizers.iter().any(|f| !old.finalizers.contains(f)) {
         problems.forbidden(&path.child("finalizers"), "none can be added while the object is being deleted");
-    }
-    if meta.resource_version.is_empty() {
-        problems.invalid(&path.child("resourceVersion"), "", "must be given for an update");
     }
     if meta.generation < old.generation {
         problems.invalid(&path.child("generation"), &meta.generation, "must not go down");

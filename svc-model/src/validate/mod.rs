@@ -28,6 +28,8 @@
 
 mod address;
 mod cluster_policy;
+mod endpoint_slice;
+mod endpoints;
 mod meta;
 mod network_policy;
 mod path;
@@ -42,6 +44,11 @@ use core::fmt;
 use smol_str::SmolStr;
 
 use crate::ObjectRef;
+
+pub(crate) use path::Path;
+pub(crate) use problems::Problems;
+pub(crate) use service::{needs_health_check, service_update};
+pub(crate) use service_ips::cluster_ip_fields;
 
 /// What is wrong with a field, in the words of the API (`metav1.CauseType`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -176,3 +183,6 @@ impl fmt::Display for ValidationError {
 }
 
 impl core::error::Error for ValidationError {}
+
+#[cfg(test)]
+mod tests;

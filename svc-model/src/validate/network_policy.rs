@@ -37,6 +37,7 @@ impl NetworkPolicy {
     /// All problems, in the order in which the API server lists them.
     pub fn validate_update(&self, old: &Self, compat: Compat) -> Result<(), ValidationError> {
         let mut problems = Problems::new();
+        meta::resource_version(&mut problems, &self.metadata);
         meta::update(&mut problems, &self.metadata, &old.metadata);
         validate(&mut problems, &self.spec, &Before::of(&old.spec, compat));
         problems.into_result(self)

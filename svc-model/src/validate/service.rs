@@ -46,19 +46,8 @@ impl Service {
     /// All problems, in the order in which the API server lists them.
     pub fn validate_update(&self, old: &Self, compat: Compat) -> Result<(), ValidationError> {
         let mut problems = Problems::new();
-        meta::update(&mut problems, &self.metadata, &old.metadata);
-        cluster_ips_change(&mut problems, self, old);
-        families_change(&mut problems, self, old);
-        load_balancer_class(&mut problems, &self.spec, Some(&old.spec));
-        let root = Path::root("spec");
-        let health_port = self.spec.health_check_node_port;
-        if needs_health_check(&self.spec)
-            && needs_health_check(&old.spec)
-            && health_port != old.spec.health_check_node_port
-        {
-            problems.forbidden(&root.child("healthCheckNodePort"), IMMUTABLE);
-        }
-        validate(&mut problems, self, Some(old), compat);
+        meta::resource_version(&mut problems, &self.metadata);
+        update(&mut problems, self, old, compat);
         problems.into_result(self)
     }
 
@@ -69,10 +58,37 @@ impl Service {
     /// All problems of metadata and status; the spec is not looked at.
     pub fn validate_status_update(&self, old: &Self, compat: Compat) -> Result<(), ValidationError> {
         let mut problems = Problems::new();
+        meta::resource_version(&mut problems, &self.metadata);
         meta::update(&mut problems, &self.metadata, &old.metadata);
         load_balancer_status(&mut problems, self, old, compat);
         problems.into_result(self)
     }
+}
+
+/// An update without a resource version, which takes whatever is stored as its base.
+pub(crate) fn service_update(
+    service: &Service,
+    old: &Service,
+    compat: Compat,
+) -> Result<(), ValidationError> {
+    let mut problems = Problems::new();
+    update(&mut problems, service, old, compat);
+    problems.into_result(service)
+}
+
+fn update(problems: &mut Problems, service: &Service, old: &Service, compat: Compat) {
+    meta::update(problems, &service.metadata, &old.metadata);
+    cluster_ips_change(problems, service, old);
+    families_change(problems, service, old);
+    load_balancer_class(problems, &service.spec, Some(&old.spec));
+    if needs_health_check(&service.spec)
+        && needs_health_check(&old.spec)
+        && service.spec.health_check_node_port != old.spec.health_check_node_port
+    {
+        let root = Path::root("spec");
+        problems.forbidden(&root.child("healthCheckNodePort"), IMMUTABLE);
+    }
+    validate(problems, service, Some(old), compat);
 }
 
 fn has_type(spec: &ServiceSpec, wanted: ServiceType) -> bool {
