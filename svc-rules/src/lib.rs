@@ -11,7 +11,9 @@ pub mod iptables;
 pub mod outcome;
 pub mod packet;
 pub mod plan;
+mod settle;
 mod walk;
 pub mod xtables;
 
 pub use config::{LocalDetector, NodePortAddresses, ProxyConfig};
+pub use settle::{ConfigError, ConfigErrors, NodeFacts, ProxyMode};
