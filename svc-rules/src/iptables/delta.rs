@@ -145,10 +145,12 @@ fn edit<'a>(
     let tail = old.clone().rev().zip(new.clone().rev()).take_while(same_tail).count();
     let (mut old_left, mut new_left) = (old.len() - tail, new.len() - tail);
     let mut number = first + u32::try_from(head).unwrap_or(u32::MAX) + 1;
-    let mut command = |command: &str, number: u32, body: &[u8]| {
+    let mut command = |command: &str, number: Option<u32>, body: &[u8]| {
         out.text(command);
         chain.write(out);
-        out.text(" ").number(number);
+        if let Some(number) = number {
+            out.text(" ").number(number);
+        }
         if !body.is_empty() {
             out.text(" ").bytes(body);
         }
@@ -158,17 +160,23 @@ fn edit<'a>(
         if let (Some(old), Some(new)) = (old.next(), new.next())
             && old != new
         {
-            command("-R ", number, new);
+            command("-R ", Some(number), new);
         }
         number += 1;
         old_left -= 1;
         new_left -= 1;
     }
     for _ in 0..old_left {
-        command("-D ", number, b"");
+        command("-D ", Some(number), b"");
     }
+    // Appending spares the tool from reading the chain; in a shared chain rules of other Services may follow.
+    let appends = tail == 0 && matches!(chain, Chain::Service(_));
     for body in new.take(new_left) {
-        command("-I ", number, body);
+        if appends {
+            command("-A ", None, body);
+        } else {
+            command("-I ", Some(number), body);
+        }
         number += 1;
     }
 }

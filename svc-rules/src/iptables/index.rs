@@ -108,17 +108,11 @@ impl Run {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Index {
     runs: Vec<Run>,
-    len: usize,
 }
 
 impl Index {
     /// Longest run: half of it is moved when one is split.
     const RUN: usize = 256;
-
-    /// Number of Services.
-    pub(super) const fn len(&self) -> usize {
-        self.len
-    }
 
     /// The ports of a Service; none if it is not there.
     pub(super) fn get(&self, name: &ObjectRef) -> &[Port] {
@@ -134,7 +128,6 @@ impl Index {
             if !ports.is_empty() {
                 let entry = Entry { name: name.clone(), ports, counts };
                 self.runs.push(Run { entries: Vec::from([entry]), counts });
-                self.len += 1;
             }
             return Box::default();
         };
@@ -142,7 +135,6 @@ impl Index {
             Ok(place) if ports.is_empty() => {
                 let old = run.entries.remove(place);
                 run.counts.subtract(&old.counts);
-                self.len -= 1;
                 if run.entries.is_empty() {
                     self.runs.remove(at);
                 }
@@ -159,7 +151,6 @@ impl Index {
             Err(place) => {
                 run.entries.insert(place, Entry { name: name.clone(), ports, counts });
                 run.counts.add(&counts);
-                self.len += 1;
                 if run.entries.len() > Self::RUN {
                     self.split(at);
                 }

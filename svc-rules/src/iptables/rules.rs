@@ -297,11 +297,6 @@ impl Rules {
         }
     }
 
-    /// Number of rules behind those of the Services in nat `KUBE-SERVICES`.
-    #[cfg(test)]
-    pub(super) fn tail_len(&self) -> usize {
-        self.node_port_ips.as_ref().map_or(1, Vec::len)
-    }
 
     /// A port's rules in the shared chains of the filter table.
     pub(super) fn filter(&self, port: &Port, sink: &mut impl Sink) {
