@@ -17,6 +17,7 @@ mod scalar;
 pub mod selector;
 mod serde_util;
 pub mod validate;
+pub mod workload;
 
 pub use cluster::Cluster;
 pub use compat::{Compat, SelectorValues};

@@ -8,6 +8,7 @@ mod config;
 pub mod host;
 pub mod ipset;
 pub mod iptables;
+pub mod nft;
 pub mod outcome;
 pub mod packet;
 pub mod plan;

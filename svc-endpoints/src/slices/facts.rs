@@ -137,7 +137,7 @@ pub(crate) struct PodRecord {
     addresses: Box<[PodIp]>,
     ports: Box<[NamedPort]>,
     flags: Flags,
-    ready_since: Option<Timestamp>,
+    pub(crate) ready_since: Option<Timestamp>,
 }
 
 impl PodRecord {

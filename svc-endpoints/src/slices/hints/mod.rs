@@ -9,7 +9,7 @@ use svc_model::{AddressType, Endpoint, IpFamily, Sent, Service, TrafficDistribut
 
 pub(crate) use auto::assign;
 pub use auto::{HintRefusal, ZoneShare};
-pub(crate) use distribution::{distribute, remove};
+pub(crate) use distribution::{distribute, hint, remove};
 
 use super::reconcile::Config;
 
