@@ -33,7 +33,9 @@ enum Command {
 }
 
 #[derive(Args)]
-#[command(after_help = "Example: svc lb simulate --scheduler mh --backends 5 --weights 1,2 --requests 1000000")]
+#[command(
+    after_help = "Example: svc lb simulate --scheduler mh --backends 5 --weights 1,2 --requests 1000000"
+)]
 struct SimulateArgs {
     /// The scheduler, by its name in IPVS or of `svc lb schedulers`.
     #[arg(long, short, default_value = "rr")]
@@ -98,7 +100,8 @@ fn simulate(args: &SimulateArgs, out: &mut dyn Write) -> anyhow::Result<()> {
     let report = simulation::run(&plan, |done| progress.show(done))?;
     progress.clear();
     if let Some(path) = &args.svg {
-        std::fs::write(path, chart::svg(&report)).with_context(|| format!("cannot write {}", path.display()))?;
+        std::fs::write(path, chart::svg(&report))
+            .with_context(|| format!("cannot write {}", path.display()))?;
     }
     match args.output {
         Format::Table => write_report(out, &report, args.all),
@@ -113,12 +116,16 @@ impl SimulateArgs {
         let addresses = match self.backends.parse::<u32>() {
             Ok(count) => {
                 ensure!((1..=65_534).contains(&count), "--backends takes 1 to 65534, not {count}");
-                (1..=count).map(|number| SocketAddr::from(((0x0a02_0000 + number).to_be_bytes(), 80))).collect()
+                (1..=count)
+                    .map(|number| SocketAddr::from(((0x0a02_0000 + number).to_be_bytes(), 80)))
+                    .collect()
             }
             Err(_) => self
                 .backends
                 .split(',')
-                .map(|text| text.trim().parse().with_context(|| format!("`{text}` is no address with a port")))
+                .map(|text| {
+                    text.trim().parse().with_context(|| format!("`{text}` is no address with a port"))
+                })
                 .collect::<anyhow::Result<Vec<SocketAddr>>>()?,
         };
         if self.weights.is_empty() || self.clients == 0 {
@@ -184,8 +191,16 @@ fn write_report(out: &mut dyn Write, report: &Report, all: bool) -> anyhow::Resu
     let disruption = &report.disruption;
     writeln!(out, "\n{} when {} goes", styled(BOLD, "Disruption"), disruption.removed)?;
     writeln!(out, "  clients that must move      {:>8}   {}", percent(disruption.own), "they were there")?;
-    writeln!(out, "  others that move            {:>8}   0 % is the best there is", percent(disruption.others))?;
-    writeln!(out, "  that move without a change  {:>8}   what the scheduler does anyway", percent(disruption.anyway))?;
+    writeln!(
+        out,
+        "  others that move            {:>8}   0 % is the best there is",
+        percent(disruption.others)
+    )?;
+    writeln!(
+        out,
+        "  that move without a change  {:>8}   what the scheduler does anyway",
+        percent(disruption.anyway)
+    )?;
     Ok(())
 }
 

@@ -155,7 +155,8 @@ fn rows(backends: &[Backend], counts: &HashMap<SocketAddr, (u64, u32)>) -> Vec<R
 }
 
 fn fairness(rows: &[Row]) -> Fairness {
-    let ratios: Vec<f64> = rows.iter().filter(|row| row.ideal > 0.0).map(|row| row.share / row.ideal).collect();
+    let ratios: Vec<f64> =
+        rows.iter().filter(|row| row.ideal > 0.0).map(|row| row.share / row.ideal).collect();
     let count = ratios.len().max(1) as f64;
     let (sum, squares): (f64, f64) = (ratios.iter().sum(), ratios.iter().map(|ratio| ratio * ratio).sum());
     let mean = sum / count;
