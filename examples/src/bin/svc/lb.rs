@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 use clap::{Args, Subcommand};
 use svc_examples::output::{BOLD, DIM, Format, Table, styled, write_data};
 use svc_lb::{AffinityOptions, Backend, BalancerOptions, Scheduler};
@@ -112,7 +112,7 @@ fn simulate(args: &SimulateArgs, out: &mut dyn Write) -> anyhow::Result<()> {
 impl SimulateArgs {
     fn plan(&self) -> anyhow::Result<Plan> {
         let scheduler = Scheduler::parse(&self.scheduler, self.flags.iter().map(String::as_str))
-            .context("`svc lb schedulers` lists the schedulers")?;
+            .map_err(|error| anyhow!("{error}; `svc lb schedulers` lists the schedulers"))?;
         let addresses = match self.backends.parse::<u32>() {
             Ok(count) => {
                 ensure!((1..=65_534).contains(&count), "--backends takes 1 to 65534, not {count}");
