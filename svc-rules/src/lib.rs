@@ -8,6 +8,7 @@ mod config;
 pub mod host;
 pub mod ipset;
 pub mod iptables;
+pub mod ipvsadm;
 pub mod nft;
 pub mod outcome;
 pub mod packet;
@@ -16,3 +17,4 @@ mod walk;
 pub mod xtables;
 
 pub use config::{LocalDetector, NodePortAddresses, ProxyConfig};
+pub use walk::Kernel;

@@ -12,7 +12,7 @@ use super::model::{
     AddrTypeTest, AddressTypes, Counters, CtStates, EXTENSIONS, IpvsTest, MarkTest, Match, Net, PortDraw,
     PortModule, PortRange, PortTest, Recent, RecentAction, Rule, Sense, SetTest, StateModule, Target, Test,
 };
-use super::parse::{RestoreErrorKind, check_chain_name, value};
+use super::parse::{RestoreErrorKind, named, value};
 use super::print::quote;
 use super::words::{Word, Words};
 use crate::ipset::Side;
@@ -72,8 +72,7 @@ impl<'a> Parser<'a> {
             }
             "-g" | "--goto" => {
                 let chain = self.value(name)?;
-                check_chain_name(&chain)?;
-                let again = self.rule.target.replace(Target::Goto(chain.into())).is_some();
+                let again = self.rule.target.replace(Target::Goto(named(&chain)?)).is_some();
                 once(name, again || self.jump.is_some())
             }
             "-s" | "--source" | "--src" => {
@@ -546,8 +545,7 @@ fn target(name: &str, arguments: &[Word<'_>], family: Family) -> Result<Target> 
     }
     let known = matches!(name, "ACCEPT" | "DROP" | "RETURN") || EXTENSIONS.contains(&name);
     if !known && arguments.is_empty() {
-        check_chain_name(name)?;
-        return Ok(Target::Jump(name.into()));
+        return named(name).map(Target::Jump);
     }
     if !EXTENSIONS.contains(&name) {
         let first = text(0).unwrap_or_default();
