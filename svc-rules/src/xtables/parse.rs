@@ -220,39 +220,39 @@ fn command(line: &str, family: Family) -> Result<Command<'_>, RestoreErrorKind> 
         counters = parse_counters(verb).ok_or_else(|| value("counters", verb))?;
         verb = plain(&mut words, "command")?;
     }
-    match verb {
-        "-A" | "--append" => {
+    match verb.as_bytes() {
+        b"-A" | b"--append" => {
             let chain = chain_name(&mut words, verb)?;
             Ok(Command::Append { chain, rule: rule::parse(words, family, counters)? })
         }
-        "-I" | "--insert" => {
+        b"-I" | b"--insert" => {
             let chain = chain_name(&mut words, verb)?;
             let position = position(&mut words).unwrap_or(1);
             Ok(Command::Insert { chain, position, rule: rule::parse(words, family, counters)? })
         }
-        "-R" | "--replace" => {
+        b"-R" | b"--replace" => {
             let chain = chain_name(&mut words, verb)?;
             let position = position(&mut words).ok_or_else(|| RestoreErrorKind::Missing(verb.into()))?;
             Ok(Command::Replace { chain, position, rule: rule::parse(words, family, counters)? })
         }
-        "-D" | "--delete" => {
+        b"-D" | b"--delete" => {
             let chain = chain_name(&mut words, verb)?;
             match position(&mut words) {
                 Some(position) => Ok(Command::DeleteAt { chain, position }),
                 None => Ok(Command::Delete { chain, rule: rule::parse(words, family, counters)? }),
             }
         }
-        "-N" | "--new-chain" => Ok(Command::New { chain: chain_name(&mut words, verb)? }),
-        "-X" | "--delete-chain" => Ok(Command::DeleteChain { chain: optional(&mut words, verb)? }),
-        "-F" | "--flush" => Ok(Command::Flush { chain: optional(&mut words, verb)? }),
-        "-Z" | "--zero" => Ok(Command::Zero { chain: optional(&mut words, verb)? }),
-        "-P" | "--policy" => {
+        b"-N" | b"--new-chain" => Ok(Command::New { chain: chain_name(&mut words, verb)? }),
+        b"-X" | b"--delete-chain" => Ok(Command::DeleteChain { chain: optional(&mut words, verb)? }),
+        b"-F" | b"--flush" => Ok(Command::Flush { chain: optional(&mut words, verb)? }),
+        b"-Z" | b"--zero" => Ok(Command::Zero { chain: optional(&mut words, verb)? }),
+        b"-P" | b"--policy" => {
             let chain = chain_name(&mut words, verb)?;
             let policy = plain(&mut words, verb)?;
             let policy = parse_policy(policy).flatten().ok_or_else(|| value(verb, policy))?;
             Ok(Command::SetPolicy { chain, policy })
         }
-        other => Err(RestoreErrorKind::Command(other.into())),
+        _ => Err(RestoreErrorKind::Command(verb.into())),
     }
 }
 
