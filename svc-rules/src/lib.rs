@@ -8,6 +8,7 @@ mod config;
 pub mod host;
 pub mod ipset;
 pub mod iptables;
+pub mod ipvsadm;
 pub mod nft;
 pub mod outcome;
 pub mod packet;
@@ -18,3 +19,4 @@ pub mod xtables;
 
 pub use config::{LocalDetector, NodePortAddresses, ProxyConfig};
 pub use settle::{ConfigError, ConfigErrors, NodeFacts, ProxyMode};
+pub use walk::Kernel;

@@ -12,7 +12,7 @@ use super::model::{
     AddrTypeTest, AddressTypes, Counters, CtStates, EXTENSIONS, IpvsTest, MarkTest, Match, Net, PortDraw,
     PortModule, PortRange, PortTest, Recent, RecentAction, Rule, Sense, SetTest, StateModule, Target, Test,
 };
-use super::parse::{RestoreErrorKind, check_chain_name, value};
+use super::parse::{RestoreErrorKind, named, value};
 use super::print::quote;
 use super::words::{Word, Words};
 use crate::ipset::Side;
@@ -60,31 +60,31 @@ impl<'a> Parser<'a> {
 
     fn option(&mut self, word: &Word<'a>, sense: Sense) -> Result<()> {
         let name: &str = &word.text;
-        match name {
-            "-m" | "--match" => {
+        // As bytes, which compile to a decision tree instead of one comparison after another.
+        match name.as_bytes() {
+            b"-m" | b"--match" => {
                 let module = self.value(name)?;
                 self.open(&module);
                 Ok(())
             }
-            "-j" | "--jump" => {
+            b"-j" | b"--jump" => {
                 let target = self.value(name)?;
                 once(name, self.jump.replace(target).is_some() || self.rule.target.is_some())
             }
-            "-g" | "--goto" => {
+            b"-g" | b"--goto" => {
                 let chain = self.value(name)?;
-                check_chain_name(&chain)?;
-                let again = self.rule.target.replace(Target::Goto(chain.into())).is_some();
+                let again = self.rule.target.replace(Target::Goto(named(&chain)?)).is_some();
                 once(name, again || self.jump.is_some())
             }
-            "-s" | "--source" | "--src" => {
+            b"-s" | b"--source" | b"--src" => {
                 let net = self.net(name)?;
                 once(name, replace_net(&mut self.rule.source, sense, net))
             }
-            "-d" | "--destination" | "--dst" => {
+            b"-d" | b"--destination" | b"--dst" => {
                 let net = self.net(name)?;
                 once(name, replace_net(&mut self.rule.destination, sense, net))
             }
-            "-p" | "--protocol" | "--proto" => {
+            b"-p" | b"--protocol" | b"--proto" => {
                 let text = self.value(name)?;
                 if text.eq_ignore_ascii_case("all") || &*text == "0" {
                     return Ok(());
@@ -92,20 +92,20 @@ impl<'a> Parser<'a> {
                 let transport = Transport::parse(&text).ok_or_else(|| value(name, &text))?;
                 once(name, self.rule.transport.replace(Test { sense, value: transport }).is_some())
             }
-            "-i" | "--in-interface" => {
+            b"-i" | b"--in-interface" => {
                 let interface = self.value(name)?;
                 let test = Test { sense, value: interface.into() };
                 once(name, self.rule.in_interface.replace(test).is_some())
             }
-            "-o" | "--out-interface" => {
+            b"-o" | b"--out-interface" => {
                 let interface = self.value(name)?;
                 let test = Test { sense, value: interface.into() };
                 once(name, self.rule.out_interface.replace(test).is_some())
             }
-            "-f" | "--fragment" if self.family == Family::V4 => {
+            b"-f" | b"--fragment" if self.family == Family::V4 => {
                 once(name, self.rule.fragment.replace(sense).is_some())
             }
-            "-c" | "--set-counters" => {
+            b"-c" | b"--set-counters" => {
                 let packets = self.number(name)?;
                 let bytes = self.number(name)?;
                 self.rule.counters = Counters { packets, bytes };
@@ -149,15 +149,15 @@ impl<'a> Parser<'a> {
 
     /// Loads a module.
     fn open(&mut self, module: &str) {
-        self.rule.matches.push(match module {
-            "comment" => Match::Comment(SmolStr::default()),
-            "tcp" => ports(PortModule::Tcp),
-            "udp" => ports(PortModule::Udp),
-            "sctp" => ports(PortModule::Sctp),
-            "conntrack" => Match::State(StateModule::Conntrack, unset()),
-            "state" => Match::State(StateModule::State, unset()),
-            "addrtype" => Match::AddrType(AddrTypeTest::default()),
-            "recent" => Match::Recent(Box::new(Recent {
+        self.rule.matches.push(match module.as_bytes() {
+            b"comment" => Match::Comment(SmolStr::default()),
+            b"tcp" => ports(PortModule::Tcp),
+            b"udp" => ports(PortModule::Udp),
+            b"sctp" => ports(PortModule::Sctp),
+            b"conntrack" => Match::State(StateModule::Conntrack, unset()),
+            b"state" => Match::State(StateModule::State, unset()),
+            b"addrtype" => Match::AddrType(AddrTypeTest::default()),
+            b"recent" => Match::Recent(Box::new(Recent {
                 action: Test { sense: Sense::Is, value: RecentAction::Check },
                 seconds: 0,
                 reap: false,
@@ -167,9 +167,9 @@ impl<'a> Parser<'a> {
                 mask: full_mask(self.family),
                 side: Side::Source,
             })),
-            "ipvs" => Match::Ipvs(Box::default()),
+            b"ipvs" => Match::Ipvs(Box::default()),
             // Modules with one option are made when it comes; until then they stand in their own words.
-            other => Match::Opaque(other.into()),
+            _ => Match::Opaque(module.into()),
         });
     }
 
@@ -183,13 +183,13 @@ impl<'a> Parser<'a> {
             self.arguments.push(word.clone());
             return Ok(());
         }
-        match name {
-            "--dport" | "--destination-port" => {
+        match name.as_bytes() {
+            b"--dport" | b"--destination-port" => {
                 let range = self.ports_value(name)?;
                 let test = self.port_test(name)?;
                 once(name, test.destination.replace(Test { sense, value: range }).is_some())
             }
-            "--sport" | "--source-port" => {
+            b"--sport" | b"--source-port" => {
                 let range = self.ports_value(name)?;
                 let test = self.port_test(name)?;
                 once(name, test.source.replace(Test { sense, value: range }).is_some())
@@ -487,6 +487,11 @@ fn push_word(word: &Word<'_>, out: &mut String) {
     if word.quoted { quote(&word.text, out) } else { out.push_str(&word.text) }
 }
 
+/// Whether `-j` with this word leads to a target of iptables' own rather than to a chain.
+fn is_extension(name: &str) -> bool {
+    EXTENSIONS.binary_search(&name).is_ok()
+}
+
 /// Whether the target takes this option, so that it is not a match's.
 fn target_takes(target: &str, option: &str) -> bool {
     match target {
@@ -496,7 +501,7 @@ fn target_takes(target: &str, option: &str) -> bool {
         "SNAT" => matches!(option, "--to-source" | "--random" | "--random-fully" | "--persistent"),
         "MASQUERADE" => matches!(option, "--to-ports" | "--random" | "--random-fully"),
         "MARK" => option.ends_with("mark") && option != "--mark",
-        other => EXTENSIONS.contains(&other),
+        other => is_extension(other),
     }
 }
 
@@ -544,14 +549,11 @@ fn target(name: &str, arguments: &[Word<'_>], family: Family) -> Result<Target> 
     if let Some(made) = made {
         return Ok(made);
     }
-    let known = matches!(name, "ACCEPT" | "DROP" | "RETURN") || EXTENSIONS.contains(&name);
-    if !known && arguments.is_empty() {
-        check_chain_name(name)?;
-        return Ok(Target::Jump(name.into()));
-    }
-    if !EXTENSIONS.contains(&name) {
-        let first = text(0).unwrap_or_default();
-        return Err(RestoreErrorKind::Option(first.into()));
+    if !is_extension(name) {
+        return match text(0) {
+            None => named(name).map(Target::Jump),
+            Some(argument) => Err(RestoreErrorKind::Option(argument.into())),
+        };
     }
     let mut words = String::from(name);
     for word in arguments {
