@@ -7,9 +7,7 @@
 //! K8S_OPENAPI_ENABLED_VERSION=1.37 cargo test -p svc-model --features k8s-openapi --test k8s_openapi
 //! ```
 
-extern crate alloc;
-
-use alloc::fmt::Debug;
+use core::fmt::Debug;
 
 use k8s_openapi::api::{apps::v1 as apps, batch::v1 as batch, core::v1 as core_v1};
 use k8s_openapi::api::{discovery::v1 as discovery, networking::v1 as networking};
@@ -45,8 +43,8 @@ fn metadata(namespace: &str) -> Value {
         "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web-1", "uid": "9a",
                              "controller": true, "blockOwnerDeletion": false}],
     });
-    if !namespace.is_empty() {
-        metadata["namespace"] = json!(namespace);
+    if let Some(fields) = metadata.as_object_mut().filter(|_| !namespace.is_empty()) {
+        fields.insert("namespace".into(), namespace.into());
     }
     metadata
 }
@@ -176,11 +174,9 @@ fn workloads() {
     let workload = |api: &str, kind: &str, spec: Value| json!({"apiVersion": api, "kind": kind, "metadata": metadata("shop"), "spec": spec});
     let replicated = json!({"replicas": 3, "selector": selector(), "template": template()});
     same_by_all_ways::<ReplicaSet, apps::ReplicaSet>(&workload("apps/v1", "ReplicaSet", replicated.clone()));
-    // What is left of a Deployment's strategy and the like is what our types do not have.
-    same_by_all_ways::<Deployment, apps::Deployment>(&workload("apps/v1", "Deployment", replicated.clone()));
-    let mut stateful = replicated;
-    stateful["serviceName"] = json!("web");
-    stateful["ordinals"] = json!({"start": 2});
+    same_by_all_ways::<Deployment, apps::Deployment>(&workload("apps/v1", "Deployment", replicated));
+    let stateful = json!({"replicas": 3, "selector": selector(), "template": template(), "serviceName": "web",
+                          "ordinals": {"start": 2}});
     same_by_all_ways::<StatefulSet, apps::StatefulSet>(&workload("apps/v1", "StatefulSet", stateful));
     let daemon = json!({"selector": selector(), "template": template()});
     same_by_all_ways::<DaemonSet, apps::DaemonSet>(&workload("apps/v1", "DaemonSet", daemon));
