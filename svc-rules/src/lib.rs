@@ -12,7 +12,9 @@ pub mod nft;
 pub mod outcome;
 pub mod packet;
 pub mod plan;
+mod settle;
 mod walk;
 pub mod xtables;
 
 pub use config::{LocalDetector, NodePortAddresses, ProxyConfig};
+pub use settle::{ConfigError, ConfigErrors, NodeFacts, ProxyMode};

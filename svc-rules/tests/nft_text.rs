@@ -49,7 +49,8 @@ fn commands_build_the_same_again() {
     assert_same(&parse(&rules.commands()), &rules);
     // Twice is once, except that rules are added again.
     let mut twice = rules.clone();
-    let objects: String = SENT.lines().filter(|line| !line.starts_with("add rule")).map(|line| format!("{line}\n")).collect();
+    let objects: String =
+        SENT.lines().filter(|line| !line.starts_with("add rule")).map(|line| format!("{line}\n")).collect();
     twice.apply(&objects).unwrap();
     assert_same(&twice, &rules);
 }
@@ -69,8 +70,14 @@ fn transactions_take_effect_wholly_or_not_at_all() {
     };
     assert_eq!(fails("add rule ip t a accept\n\nadd rule ip t none accept\n").0, 3);
     assert_eq!(fails("delete chain ip t b\n").1, "line 2: `a` refers to `b`, which does not exist");
-    assert_eq!(fails("flush chain ip t a; delete chain ip t b").1, "line 1: `m` refers to `b`, which does not exist");
-    assert_eq!(fails("add rule ip t a ip daddr @none drop\n").1, "line 2: `a` refers to `none`, which does not exist");
+    assert_eq!(
+        fails("flush chain ip t a; delete chain ip t b").1,
+        "line 1: `m` refers to `b`, which does not exist"
+    );
+    assert_eq!(
+        fails("add rule ip t a ip daddr @none drop\n").1,
+        "line 2: `a` refers to `none`, which does not exist"
+    );
     let taken = "line 1: `10.0.0.1 . tcp . 80` is in `m` already";
     assert_eq!(fails("add element ip t m { 10.0.0.1 . tcp . 80 : drop }").1, taken);
     assert_eq!(fails("create element ip t m { 10.0.0.1 . tcp . 80 : goto b }").1, taken);
@@ -78,8 +85,14 @@ fn transactions_take_effect_wholly_or_not_at_all() {
     assert_eq!(fails("create table ip t").1, "line 1: table `t` exists already");
     assert_eq!(fails("add table ip u\nadd chain ip v c").1, "line 2: table `v` does not exist");
     assert_eq!(fails("add element ip t s { fd00::1 }").1, "line 1: `fd00::1` is no element");
-    assert_eq!(fails("add chain ip t c { type nat hook nowhere priority 0 ; }").2, ErrorKind::Unexpected("nowhere".into()));
-    assert_eq!(fails("add chain ip t c { type nat hook input priority 0x ; }").1, "line 1: `0x` is no priority");
+    assert_eq!(
+        fails("add chain ip t c { type nat hook nowhere priority 0 ; }").2,
+        ErrorKind::Unexpected("nowhere".into())
+    );
+    assert_eq!(
+        fails("add chain ip t c { type nat hook input priority 0x ; }").1,
+        "line 1: `0x` is no priority"
+    );
     assert_eq!(fails("add rule ip t a numgen random mod 0 vmap { }").1, "line 1: `0` is no mod");
     assert_eq!(fails("add rule ip t").1, "line 1: something is missing after `rule`");
     assert_eq!(fails("flush ruleset\nadd rule ip t a accept").1, "line 2: table `t` does not exist");
@@ -97,13 +110,16 @@ fn changes_are_carried_out_in_order() {
     let text = rules.commands();
     let rules_and_elements: Vec<&str> =
         text.lines().filter(|line| line.starts_with("add rule") || line.starts_with("add element")).collect();
-    assert_eq!(rules_and_elements, [
-        "add rule ip t a goto c comment \"first\"",
-        "add rule ip t a ip saddr @s goto b",
-        "add element ip t m { 10.0.0.1 . tcp . 80 : drop }",
-        "add element ip t m { 10.0.0.2 . udp . 53 : goto c }",
-        "add element ip t s { 10.0.0.0/8 }",
-    ]);
+    assert_eq!(
+        rules_and_elements,
+        [
+            "add rule ip t a goto c comment \"first\"",
+            "add rule ip t a ip saddr @s goto b",
+            "add element ip t m { 10.0.0.1 . tcp . 80 : drop }",
+            "add element ip t m { 10.0.0.2 . udp . 53 : goto c }",
+            "add element ip t s { 10.0.0.0/8 }",
+        ]
+    );
     rules.apply("flush chain ip t a\nflush map ip t m\ndelete map ip t m\ndelete set ip t s\ndelete chain ip t a\n").unwrap();
     assert_eq!(rules.commands(), "add table ip t\nadd chain ip t b\nadd chain ip t c\n");
     rules.apply("flush table ip t\ndestroy table ip t\ndestroy table ip t\n").unwrap();
@@ -123,12 +139,15 @@ fn foreign_statements_stand_in_their_words() {
     let chain = table.chain("in").unwrap();
     assert_eq!(chain.base.unwrap().priority, -5);
     let texts: Vec<String> = chain.rules.iter().map(|rule| rule.text(TableFamily::Inet)).collect();
-    assert_eq!(texts, [
-        "ct state vmap { invalid : drop, established : accept, related : accept }",
-        "tcp dport { 22, 80-90 } counter accept",
-        "ip protocol icmp icmp type { echo-request, echo-reply } limit rate 4/second accept comment \"ping\"",
-        "icmpv6 type nd-neighbor-solicit accept",
-    ]);
+    assert_eq!(
+        texts,
+        [
+            "ct state vmap { invalid : drop, established : accept, related : accept }",
+            "tcp dport { 22, 80-90 } counter accept",
+            "ip protocol icmp icmp type { echo-request, echo-reply } limit rate 4/second accept comment \"ping\"",
+            "icmpv6 type nd-neighbor-solicit accept",
+        ]
+    );
     assert_eq!(opaque(&rules).len(), 2);
     assert_eq!(rules.tables().len(), 1, "tables of other families see no IP packet");
 }

@@ -396,7 +396,11 @@ fn add_rule(table: &mut Table, verb: Verb, name: &str, words: &mut Words<'_>) ->
         // By handle, which no text that this crate writes has.
         Verb::Delete | Verb::Destroy | Verb::Flush => return Err(Kind::Unexpected("rule".into())),
     };
-    if verb == Verb::Insert { chain.rules.insert(0, rule) } else { chain.rules.push(rule) }
+    if verb == Verb::Insert {
+        chain.rules.insert(0, rule)
+    } else {
+        chain.rules.push(rule)
+    }
     Ok(())
 }
 
@@ -473,7 +477,8 @@ fn set_option(set: &mut Set, option: &str, words: &mut Words<'_>) -> Result<bool
             set.key = expression(words)?.types();
             if words.take_if(":") {
                 let verdict = words.take_if("verdict");
-                set.value = Some(if verdict { [DataType::Verdict].into() } else { expression(words)?.types() });
+                set.value =
+                    Some(if verdict { [DataType::Verdict].into() } else { expression(words)?.types() });
             }
         }
         "flags" => loop {

@@ -3,9 +3,7 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::model::{
-    Data, Datum, End, Expression, MapRef, Operand, Set, Table, Tuple, Verdict, covers,
-};
+use super::model::{Data, Datum, End, Expression, MapRef, Operand, Set, Table, Tuple, Verdict, covers};
 use super::value::CT_STATUS;
 use crate::host::{AddressType, Egress, Host};
 use crate::outcome::Unknown;
@@ -36,7 +34,8 @@ pub(super) fn values(
                 let mut longer = Vec::with_capacity(all.len() * part.len());
                 for (probability, head) in &all {
                     for (share, tail) in &part {
-                        let whole = head.as_ref().zip(tail.as_ref()).map(|(head, tail)| [&head[..], tail].concat());
+                        let whole =
+                            head.as_ref().zip(tail.as_ref()).map(|(head, tail)| [&head[..], tail].concat());
                         longer.push((probability * share, whole));
                     }
                 }
@@ -67,7 +66,9 @@ fn single(expression: &Expression, flow: &Flow, host: &Host) -> Evaluated<Option
         End::Destination => packet.destination,
     };
     Ok(match expression {
-        Expression::Address(family, end) => Some(address(end)).filter(|a| family.sees(*a)).map(Datum::Address),
+        Expression::Address(family, end) => {
+            Some(address(end)).filter(|a| family.sees(*a)).map(Datum::Address)
+        }
         Expression::L4Proto => Some(Datum::Number(packet.transport.0.into())),
         Expression::Protocol(family) => {
             family.sees(packet.destination).then(|| Datum::Number(packet.transport.0.into()))
@@ -135,7 +136,10 @@ pub(super) fn is_member(
             (Expression::CtStatus, [Datum::Number(has)], [Datum::Number(wanted)]) => {
                 let known = SNAT | DNAT;
                 if wanted & !known != 0 && has & wanted == 0 {
-                    let name = CT_STATUS.iter().find(|(_, bit)| wanted & !known & bit != 0).map_or("", |(name, _)| name);
+                    let name = CT_STATUS
+                        .iter()
+                        .find(|(_, bit)| wanted & !known & bit != 0)
+                        .map_or("", |(name, _)| name);
                     return Err(Unknown::Match(alloc::format!("ct status {name}").into()));
                 }
                 Ok(has & wanted != 0)
@@ -165,7 +169,9 @@ fn find<'a>(table: &'a Table, name: &smol_str::SmolStr, key: &[Datum]) -> Evalua
 /// The verdict that a map has for a key.
 pub(super) fn verdict_for(table: &Table, map: &MapRef<Verdict>, key: &[Datum]) -> Evaluated<Option<Verdict>> {
     Ok(match map {
-        MapRef::Inline(items) => items.iter().find(|(item, _)| covers(item, key)).map(|(_, verdict)| verdict.clone()),
+        MapRef::Inline(items) => {
+            items.iter().find(|(item, _)| covers(item, key)).map(|(_, verdict)| verdict.clone())
+        }
         MapRef::Named(name) => match find(table, name, key)? {
             Some(Data::Verdict(verdict)) => Some(verdict.clone()),
             Some(Data::Tuple(_)) | None => None,
@@ -175,7 +181,9 @@ pub(super) fn verdict_for(table: &Table, map: &MapRef<Verdict>, key: &[Datum]) -
 
 fn tuple_for(table: &Table, map: &MapRef<Tuple>, key: &[Datum]) -> Evaluated<Option<Tuple>> {
     Ok(match map {
-        MapRef::Inline(items) => items.iter().find(|(item, _)| covers(item, key)).map(|(_, tuple)| tuple.clone()),
+        MapRef::Inline(items) => {
+            items.iter().find(|(item, _)| covers(item, key)).map(|(_, tuple)| tuple.clone())
+        }
         MapRef::Named(name) => match find(table, name, key)? {
             Some(Data::Tuple(tuple)) => Some(tuple.clone()),
             Some(Data::Verdict(_)) | None => None,

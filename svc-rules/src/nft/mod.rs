@@ -33,6 +33,6 @@ mod words;
 
 pub use error::{ErrorKind, NftError};
 pub use model::{
-    Base, Chain, ChainKind, Comparison, Data, DataType, Datum, Element, End, Expression, MapRef, Numgen, Operand,
-    Policy, Rule, Ruleset, Set, SetFlags, Statement, Table, TableFamily, Tuple, Verdict,
+    Base, Chain, ChainKind, Comparison, Data, DataType, Datum, Element, End, Expression, MapRef, Numgen,
+    Operand, Policy, Rule, Ruleset, Set, SetFlags, Statement, Table, TableFamily, Tuple, Verdict,
 };

@@ -591,9 +591,12 @@ impl Expression {
             Self::Mark(_) => [DataType::Mark].into(),
             Self::InputName | Self::OutputName => [DataType::IfName].into(),
             Self::Concat(parts) => parts.iter().flat_map(Self::types).collect(),
-            Self::CtState | Self::CtStatus | Self::FibType(_) | Self::Numgen { .. } | Self::Value(_) | Self::Map(..) => {
-                [DataType::Integer].into()
-            }
+            Self::CtState
+            | Self::CtStatus
+            | Self::FibType(_)
+            | Self::Numgen { .. }
+            | Self::Value(_)
+            | Self::Map(..) => [DataType::Integer].into(),
         }
     }
 }

@@ -5,8 +5,8 @@ use core::fmt::{self, Write};
 use core::time::Duration;
 
 use super::model::{
-    Base, Chain, ChainKind, Comparison, Data, DataType, Datum, Element, End, Expression, MapRef, Numgen, Operand,
-    Policy, Rule, Ruleset, Set, Statement, Table, TableFamily, Verdict,
+    Base, Chain, ChainKind, Comparison, Data, DataType, Datum, Element, End, Expression, MapRef, Numgen,
+    Operand, Policy, Rule, Ruleset, Set, Statement, Table, TableFamily, Verdict,
 };
 use super::value;
 use crate::outcome::RejectWith;
@@ -113,7 +113,9 @@ impl Set {
             duration(timeout, out)?;
             out.push_str(" ;");
         }
-        if let Some(size) = self.size.filter(|size| !self.flags.dynamic || *size != Self::DEFAULT_DYNAMIC_SIZE) {
+        if let Some(size) =
+            self.size.filter(|size| !self.flags.dynamic || *size != Self::DEFAULT_DYNAMIC_SIZE)
+        {
             write!(out, " size {size} ;")?;
         }
         if let Some(comment) = &self.comment {
@@ -156,7 +158,11 @@ fn types(types: &[DataType], out: &mut String) {
 /// In seconds where it is whole seconds, so that it reads as it was written.
 fn duration(duration: Duration, out: &mut String) -> fmt::Result {
     let millis = duration.subsec_millis();
-    if millis == 0 { write!(out, "{}s", duration.as_secs()) } else { write!(out, "{}s{millis}ms", duration.as_secs()) }
+    if millis == 0 {
+        write!(out, "{}s", duration.as_secs())
+    } else {
+        write!(out, "{}s{millis}ms", duration.as_secs())
+    }
 }
 
 impl fmt::Display for Verdict {

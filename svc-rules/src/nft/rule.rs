@@ -9,8 +9,8 @@ use smol_str::SmolStr;
 
 use super::error::ErrorKind;
 use super::model::{
-    Comparison, DataType, Datum, End, Expression, MapRef, Numgen, Operand, Rule, Statement, TableFamily, Tuple,
-    Verdict,
+    Comparison, DataType, Datum, End, Expression, MapRef, Numgen, Operand, Rule, Statement, TableFamily,
+    Tuple, Verdict,
 };
 use super::value::{any_datum, datum, names, number};
 use super::words::{Word, Words};
@@ -160,7 +160,8 @@ fn test_or_mark(words: &mut Words<'_>) -> Result<Option<Statement>> {
     };
     if words.take_if("vmap") {
         let map = map_ref(words, &left, &mut |words| {
-            verdict(words)?.ok_or_else(|| words.peek().map_or(ErrorKind::Missing("vmap".into()), |w| unexpected(&w)))
+            verdict(words)?
+                .ok_or_else(|| words.peek().map_or(ErrorKind::Missing("vmap".into()), |w| unexpected(&w)))
         })?;
         return Ok(Some(Statement::VerdictMap(left, map)));
     }
@@ -485,5 +486,8 @@ fn reject_with(text: &str, family: Family) -> Option<RejectWith> {
 
 /// The word for an answer; the default one for those that the family does not have.
 pub(super) fn reject_word(with: RejectWith, family: Family) -> &'static str {
-    REJECTS.iter().find(|(_, of, known)| *known == with && *of == family).map_or("port-unreachable", |(word, ..)| word)
+    REJECTS
+        .iter()
+        .find(|(_, of, known)| *known == with && *of == family)
+        .map_or("port-unreachable", |(word, ..)| word)
 }

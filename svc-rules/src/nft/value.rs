@@ -166,7 +166,9 @@ mod tests {
         assert_eq!(datum("10.0.0.9/32", DataType::Ipv4Addr), datum("10.0.0.9", DataType::Ipv4Addr));
         assert_eq!(datum("10.0.0.9/8", DataType::Ipv4Addr), datum("10.0.0.0/8", DataType::Ipv4Addr));
         assert_eq!(datum("fd00::1", DataType::Ipv4Addr), None);
-        assert!(datum("10.0.0.1-10.0.0.9", DataType::Ipv4Addr).unwrap().covers(&any_datum("10.0.0.5").unwrap()));
+        assert!(
+            datum("10.0.0.1-10.0.0.9", DataType::Ipv4Addr).unwrap().covers(&any_datum("10.0.0.5").unwrap())
+        );
     }
 
     #[test]

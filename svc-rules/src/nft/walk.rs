@@ -30,7 +30,9 @@ impl Ruleset {
 
     /// Every chain, in a fixed order while the ruleset does not change.
     fn all_chains(&self) -> impl Iterator<Item = (&Table, &SmolStr, &Chain)> {
-        self.tables.values().flat_map(|table| table.chains.iter().map(move |(name, chain)| (table, name, chain)))
+        self.tables
+            .values()
+            .flat_map(|table| table.chains.iter().map(move |(name, chain)| (table, name, chain)))
     }
 }
 
@@ -48,7 +50,9 @@ impl Backend for Ruleset {
 
     fn run(&self, stage: Stage, flow: Flow, at: &At<'_>, out: &mut Vec<(Flow, Step)>) {
         let base = self.all_chains().nth(stage.id);
-        let Some((table, name, chain)) = base.filter(|(table, ..)| table.family.sees(flow.packet.destination)) else {
+        let Some((table, name, chain)) =
+            base.filter(|(table, ..)| table.family.sees(flow.packet.destination))
+        else {
             out.push((flow, Step::Pass));
             return;
         };

@@ -132,9 +132,10 @@ mod tests {
     #[test]
     fn words_are_split_as_nft_does() {
         let words = |text| Words::new(text).map(|word| word.text).collect::<Vec<_>>();
-        assert_eq!(words("add rule ip t c ip daddr {a,b}"), [
-            "add", "rule", "ip", "t", "c", "ip", "daddr", "{", "a", ",", "b", "}"
-        ]);
+        assert_eq!(
+            words("add rule ip t c ip daddr {a,b}"),
+            ["add", "rule", "ip", "t", "c", "ip", "daddr", "{", "a", ",", "b", "}"]
+        );
         assert_eq!(words("x \"a {b}, c\" y;# no\n z \\\n w"), ["x", "a {b}, c", "y", ";", "\n", "z", "w"]);
         let last = Words::new("a\nb\n\"c\nd\"\ne").last().unwrap();
         assert_eq!(last.line, 5);

@@ -17,6 +17,7 @@
 mod cluster;
 mod iptables;
 mod lab;
+mod nft;
 mod probe;
 mod traffic;
 
@@ -33,7 +34,7 @@ fn main() -> ExitCode {
     if let Some(status) = traffic::helper(&arguments) {
         return status;
     }
-    let scenarios: Vec<Scenario> = iptables::SCENARIOS.to_vec();
+    let scenarios: Vec<Scenario> = iptables::SCENARIOS.into_iter().chain(nft::SCENARIOS).collect();
     if arguments.iter().any(|argument| argument == "--list") {
         for (name, _) in scenarios {
             println!("{name}: test");

@@ -2,6 +2,7 @@
 
 mod common;
 mod inspect;
+mod trace;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -34,6 +35,8 @@ enum Color {
 enum Command {
     /// Which Services are there, what stands behind them, and why one has nothing.
     Inspect(inspect::Args),
+    /// What happens to a connection: name, Service, endpoints, policy, rules, Pod.
+    Trace(trace::Args),
 }
 
 fn main() -> ExitCode {
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
     let mut out = std::io::BufWriter::new(anstream::stdout());
     let result = match args.command {
         Command::Inspect(args) => inspect::run(&args, &mut out),
+        Command::Trace(args) => trace::run(&args, &mut out),
     };
     match result.and_then(|code| Ok(out.flush().map(|()| code)?)) {
         Ok(code) => code,
