@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use ipnet::IpNet;
-use svc_dns::{Kubelet, Options, Zones};
+use svc_dns::{Kubelet, Options, OptionsError, Zones};
 use svc_endpoints::legacy::Mirror;
 use svc_endpoints::slices::{Config, History, Nodes, Reconciler, selector_of};
 use svc_endpoints::view::{SliceCache, Viewpoint};
@@ -81,9 +81,18 @@ impl World {
 
     /// The zones of cluster DNS.
     pub fn zones(&self) -> Zones {
-        let mut zones = Zones::new(Options::default()).expect("the default options agree");
+        self.zones_with(Options::default()).expect("the default options agree")
+    }
+
+    /// The zones of cluster DNS, served as the options say.
+    ///
+    /// # Errors
+    ///
+    /// If the options contradict each other.
+    pub fn zones_with(&self, options: Options) -> Result<Zones, OptionsError> {
+        let mut zones = Zones::new(options)?;
         zones.replace_all(&self.objects());
-        zones
+        Ok(zones)
     }
 
     /// What a kubelet of this cluster tells its Pods about DNS.
@@ -270,7 +279,7 @@ impl World {
     }
 
     /// All objects that DNS and policies look at.
-    fn objects(&self) -> Vec<Object> {
+    pub fn objects(&self) -> Vec<Object> {
         fn all<T: Kind + Clone + Into<Object>>(objects: &svc_model::cluster::Objects<T>) -> Vec<Object> {
             objects.iter().map(|object| T::clone(object).into()).collect()
         }
