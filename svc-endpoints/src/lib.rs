@@ -8,6 +8,7 @@ pub mod engine;
 pub mod legacy;
 pub mod slices;
 pub mod view;
+pub mod why;
 
 pub use engine::Engine;
 pub use slices::{Config, History, Nodes, Packing, Plan, Reconciler};
