@@ -4,6 +4,7 @@
 
 extern crate alloc;
 
+pub mod audit;
 mod config;
 pub mod host;
 pub mod ipset;
