@@ -157,7 +157,7 @@ impl<'a> Options<'a> {
         let mut tunnel: Vec<&str> = Vec::new();
         while let Some(word) = words.next() {
             let (word, mut inline) = match word.split_once('=') {
-                Some((name, value)) if name.starts_with("--") => (name, Some(value)),
+                Some((name, value)) if name.starts_with("--") && !value.is_empty() => (name, Some(value)),
                 _ => (word, None),
             };
             let mut value =

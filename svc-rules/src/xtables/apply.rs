@@ -6,6 +6,7 @@ use core::mem;
 use super::model::{Chain, Counters, Rule, Ruleset, Table, Target};
 use super::name::ChainName;
 use super::parse::{Command, RestoreError, RestoreErrorKind as Kind, commands};
+use super::rule::push;
 use crate::packet::Family;
 use foldhash::fast::FixedState;
 use indexmap::IndexMap;
@@ -247,7 +248,7 @@ impl Section {
         if let Some((current, chain)) = self.current.and_then(|at| self.table.chains.get_index_mut(at))
             && *current == name
         {
-            chain.rules.push(rule);
+            push(&mut chain.rules, rule);
             return Ok(());
         }
         let (at, key, chain) =
@@ -255,7 +256,7 @@ impl Section {
         if self.existed && !self.touched.contains_key(&name) {
             self.touched.insert(*key, Before::Shorter(chain.rules.len()));
         }
-        chain.rules.push(rule);
+        push(&mut chain.rules, rule);
         self.current = Some(at);
         Ok(())
     }

@@ -17,9 +17,12 @@ pub struct ChainName {
 }
 
 impl ChainName {
-    /// The name, if iptables takes it: not empty, not too long, no `-` or `!` at its head, and no zero byte.
+    /// The name, if iptables takes it: not empty, not too long, no `-` or `!` at its head, and nothing in it that would
+    /// part words.
     pub fn new(name: &str) -> Option<Self> {
-        let fits = !name.is_empty() && !name.starts_with(['-', '!']) && !name.as_bytes().contains(&0);
+        let fits = !name.is_empty()
+            && !name.starts_with(['-', '!'])
+            && !name.contains(|c: char| c.is_ascii_control() || matches!(c, ' ' | '"'));
         let mut bytes = [0; MAX_CHAIN_NAME];
         bytes.get_mut(..name.len()).filter(|_| fits)?.copy_from_slice(name.as_bytes());
         Some(Self { bytes, length: u8::try_from(name.len()).ok()? })
@@ -85,6 +88,8 @@ mod tests {
         assert_eq!(ChainName::new(""), None);
         assert_eq!(ChainName::new("-A"), None);
         assert_eq!(ChainName::new("!A"), None);
+        assert_eq!(ChainName::new("A B"), None);
+        assert_eq!(ChainName::new("A\"B"), None);
         assert_eq!(&*ChainName::new("é").unwrap(), "é");
         assert!(ChainName::new("A").unwrap() < ChainName::new("AB").unwrap());
         assert!(ChainName::new("AB").unwrap() < ChainName::new("B").unwrap());

@@ -13,7 +13,7 @@ use super::model::{
     PortModule, PortRange, PortTest, Recent, RecentAction, Rule, Sense, SetTest, StateModule, Target, Test,
 };
 use super::parse::{RestoreErrorKind, named, value};
-use super::print::quote;
+use super::print::{quote, quote_inner};
 use super::words::{Word, Words};
 use crate::ipset::Side;
 use crate::outcome::RejectWith;
@@ -63,12 +63,12 @@ impl<'a> Parser<'a> {
         // As bytes, which compile to a decision tree instead of one comparison after another.
         match name.as_bytes() {
             b"-m" | b"--match" => {
-                let module = self.value(name)?;
+                let module = self.plain_value(name)?;
                 self.open(&module);
                 Ok(())
             }
             b"-j" | b"--jump" => {
-                let target = self.value(name)?;
+                let target = self.plain_value(name)?;
                 once(name, self.jump.replace(target).is_some() || self.rule.target.is_some())
             }
             b"-g" | b"--goto" => {
@@ -93,12 +93,12 @@ impl<'a> Parser<'a> {
                 once(name, self.rule.transport.replace(Test { sense, value: transport }).is_some())
             }
             b"-i" | b"--in-interface" => {
-                let interface = self.value(name)?;
+                let interface = self.plain_value(name)?;
                 let test = Test { sense, value: interface.into() };
                 once(name, self.rule.in_interface.replace(test).is_some())
             }
             b"-o" | b"--out-interface" => {
-                let interface = self.value(name)?;
+                let interface = self.plain_value(name)?;
                 let test = Test { sense, value: interface.into() };
                 once(name, self.rule.out_interface.replace(test).is_some())
             }
@@ -135,6 +135,13 @@ impl<'a> Parser<'a> {
         self.words.next().map(|word| word.text).ok_or_else(|| RestoreErrorKind::Missing(option.into()))
     }
 
+    /// A value that is written without quotes, so it must be one word by itself.
+    fn plain_value(&mut self, option: &str) -> Result<Cow<'a, str>> {
+        let text = self.value(option)?;
+        let parts = |c: char| c.is_ascii_control() || matches!(c, ' ' | '"');
+        if text.is_empty() || text.contains(parts) { Err(value(option, &text)) } else { Ok(text) }
+    }
+
     fn number(&mut self, option: &str) -> Result<u64> {
         let text = self.value(option)?;
         text.parse().map_err(|_| value(option, &text))
@@ -149,28 +156,31 @@ impl<'a> Parser<'a> {
 
     /// Loads a module.
     fn open(&mut self, module: &str) {
-        self.rule.matches.push(match module.as_bytes() {
-            b"comment" => Match::Comment(SmolStr::default()),
-            b"tcp" => ports(PortModule::Tcp),
-            b"udp" => ports(PortModule::Udp),
-            b"sctp" => ports(PortModule::Sctp),
-            b"conntrack" => Match::State(StateModule::Conntrack, unset()),
-            b"state" => Match::State(StateModule::State, unset()),
-            b"addrtype" => Match::AddrType(AddrTypeTest::default()),
-            b"recent" => Match::Recent(Box::new(Recent {
-                action: Test { sense: Sense::Is, value: RecentAction::Check },
-                seconds: 0,
-                reap: false,
-                hitcount: 0,
-                rttl: false,
-                list: SmolStr::new_static("DEFAULT"),
-                mask: full_mask(self.family),
-                side: Side::Source,
-            })),
-            b"ipvs" => Match::Ipvs(Box::default()),
-            // Modules with one option are made when it comes; until then they stand in their own words.
-            _ => Match::Opaque(module.into()),
-        });
+        push(
+            &mut self.rule.matches,
+            match module.as_bytes() {
+                b"comment" => Match::Comment(SmolStr::default()),
+                b"tcp" => ports(PortModule::Tcp),
+                b"udp" => ports(PortModule::Udp),
+                b"sctp" => ports(PortModule::Sctp),
+                b"conntrack" => Match::State(StateModule::Conntrack, unset()),
+                b"state" => Match::State(StateModule::State, unset()),
+                b"addrtype" => Match::AddrType(AddrTypeTest::default()),
+                b"recent" => Match::Recent(Box::new(Recent {
+                    action: Test { sense: Sense::Is, value: RecentAction::Check },
+                    seconds: 0,
+                    reap: false,
+                    hitcount: 0,
+                    rttl: false,
+                    list: SmolStr::new_static("DEFAULT"),
+                    mask: full_mask(self.family),
+                    side: Side::Source,
+                })),
+                b"ipvs" => Match::Ipvs(Box::default()),
+                // Modules with one option are made when it comes; until then they stand in their own words.
+                _ => Match::Opaque(module.into()),
+            },
+        );
     }
 
     /// Gives an option to the module or target that takes it.
@@ -213,7 +223,7 @@ impl<'a> Parser<'a> {
                 Some(Test { value: Transport::SCTP, .. }) => PortModule::Sctp,
                 _ => return Err(RestoreErrorKind::Option(option.into())),
             };
-            self.rule.matches.push(ports(module));
+            push(&mut self.rule.matches, ports(module));
         }
         let at = loaded.unwrap_or(self.rule.matches.len().saturating_sub(1));
         match self.rule.matches.get_mut(at) {
@@ -225,7 +235,7 @@ impl<'a> Parser<'a> {
     fn last_match_option(&mut self, word: &Word<'a>, sense: Sense) -> Result<()> {
         let name: &str = &word.text;
         if let Some(module) = self.implicit_module(name) {
-            self.rule.matches.push(Match::Opaque(module));
+            push(&mut self.rule.matches, Match::Opaque(module));
         }
         let Some(mut last) = self.rule.matches.pop() else {
             return Err(RestoreErrorKind::Option(name.into()));
@@ -263,7 +273,7 @@ impl<'a> Parser<'a> {
         if !taken {
             last = Match::Opaque(opaque(&last, sense, word));
         }
-        self.rule.matches.push(last);
+        push(&mut self.rule.matches, last);
         Ok(())
     }
 
@@ -336,7 +346,7 @@ impl<'a> Parser<'a> {
                 return Ok(true);
             }
             "--name" => {
-                recent.list = self.value(name)?.into();
+                recent.list = self.plain_value(name)?.into();
                 return Ok(true);
             }
             "--mask" => {
@@ -408,13 +418,13 @@ impl<'a> Parser<'a> {
                 Match::Random(Test { sense, value: threshold })
             }
             ("set", "--match-set") => {
-                let set = self.value(name)?.into();
+                let set = self.plain_value(name)?.into();
                 let text = self.value(name)?;
                 let sides = parse_sides(&text).ok_or_else(|| value(name, &text))?;
                 Match::Set(Box::new(Test { sense, value: SetTest { name: set, sides } }))
             }
             ("physdev", "--physdev-is-in") => Match::PhysdevIsIn(sense),
-            ("nfacct", "--nfacct-name") => Match::Nfacct(self.value(name)?.into()),
+            ("nfacct", "--nfacct-name") => Match::Nfacct(self.plain_value(name)?.into()),
             _ => return Ok(None),
         }))
     }
@@ -425,6 +435,15 @@ impl<'a> Parser<'a> {
         }
         Ok(self.rule)
     }
+}
+
+/// Appends to a list that seldom has more than two entries: room for two is enough at first, where `Vec` makes it for
+/// four. Rulesets have a list of matches for every rule, and a list of rules for every endpoint.
+pub(super) fn push<T>(list: &mut Vec<T>, item: T) {
+    if list.capacity() == 0 {
+        list.reserve_exact(2);
+    }
+    list.push(item);
 }
 
 fn once(option: &str, again: bool) -> Result<()> {
@@ -483,8 +502,17 @@ fn extend(text: &mut SmolStr, sense: Sense, word: &Word<'_>) {
     *text = longer.into();
 }
 
+/// A word as it has to be written. What was in quotes must not turn into an option without them.
 fn push_word(word: &Word<'_>, out: &mut String) {
-    if word.quoted { quote(&word.text, out) } else { out.push_str(&word.text) }
+    if !word.quoted {
+        out.push_str(&word.text);
+    } else if word.text.starts_with('-') {
+        out.push('"');
+        quote_inner(&word.text, out);
+        out.push('"');
+    } else {
+        quote(&word.text, out);
+    }
 }
 
 /// Whether `-j` with this word leads to a target of iptables' own rather than to a chain.
