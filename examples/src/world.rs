@@ -10,9 +10,10 @@ use svc_dns::{Kubelet, Options, Zones};
 use svc_endpoints::legacy::Mirror;
 use svc_endpoints::slices::{Config, History, Nodes, Reconciler, selector_of};
 use svc_endpoints::view::{SliceCache, Viewpoint};
+use svc_endpoints::why::{Cause, Situation, diagnose};
 use svc_model::workload::{self, PlanOptions, Shortfall, workload_of};
 use svc_model::{
-    Cluster, EndpointSlice, IpFamily, Kind, Node, Object, ObjectRef, Pod, Sent, Service,
+    Cluster, EndpointSlice, Endpoints, IpFamily, Kind, Node, Object, ObjectRef, Pod, Sent, Service,
 };
 use svc_netpol::Engine;
 
@@ -120,7 +121,9 @@ impl World {
             .map(|pod| pod.metadata.namespace.to_string())
             .collect();
         if let Some(other) = elsewhere.first() {
-            bail!("no Pod or workload `{name}` in namespace {namespace}; there is one in {other}: say {other}/{name}");
+            bail!(
+                "no Pod or workload `{name}` in namespace {namespace}; there is one in {other}: say {other}/{name}"
+            );
         }
         let names: Vec<_> =
             self.cluster.pods().in_namespace(namespace).map(|pod| pod.metadata.name.as_str()).collect();
@@ -152,13 +155,20 @@ impl World {
 
     /// The place that a node looks at endpoints from.
     pub fn viewpoint(&self, node: &str) -> Viewpoint {
-        self.cluster.nodes().get("", node).map_or_else(|| Viewpoint::node(node), |node| Viewpoint::from(&**node))
+        self.cluster
+            .nodes()
+            .get("", node)
+            .map_or_else(|| Viewpoint::node(node), |node| Viewpoint::from(&**node))
     }
 
     /// The families in which there are Pods.
     pub fn families(&self) -> Vec<IpFamily> {
-        let mut families: Vec<_> =
-            self.cluster.pods().iter().flat_map(|pod| pod.addresses().map(IpFamily::of).collect::<Vec<_>>()).collect();
+        let mut families: Vec<_> = self
+            .cluster
+            .pods()
+            .iter()
+            .flat_map(|pod| pod.addresses().map(IpFamily::of).collect::<Vec<_>>())
+            .collect();
         families.sort();
         families.dedup();
         if families.is_empty() { vec![IpFamily::Ipv4] } else { families }
@@ -172,7 +182,16 @@ impl World {
         if slices.iter().flat_map(|slice| &slice.endpoints).any(usable) {
             return None;
         }
-        Some(Cause { text: "no endpoints".into() })
+        let nodes: Nodes = self.cluster.nodes().iter().map(|node| &**node).collect();
+        let pods: Vec<&Pod> = self.cluster.pods().iter().map(|pod| &**pod).collect();
+        let slices: Vec<&EndpointSlice> = slices.iter().map(|slice| &***slice).collect();
+        let endpoints: Vec<&Endpoints> = self.cluster.endpoints().iter().map(|object| &**object).collect();
+        let situation =
+            Situation { service, pods: &pods, nodes: &nodes, slices: &slices, endpoints: &endpoints };
+        diagnose(&situation, &Config::default())
+            .causes
+            .into_iter()
+            .find(|cause| *cause != Cause::ExternalName)
     }
 
     /// The network that the Pods of a family lie in: the smallest that has all of the nodes' ranges.
@@ -249,10 +268,3 @@ fn named(service: &ObjectRef, slices: Vec<EndpointSlice>) -> impl Iterator<Item 
         slice
     })
 }
-
-/// Temporary.
-#[derive(Clone, Debug)]
-pub struct Cause { text: String }
-impl Cause { /// x
- pub fn advice(&self) -> Option<String> { None } }
-impl std::fmt::Display for Cause { fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { f.write_str(&self.text) } }

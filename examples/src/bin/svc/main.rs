@@ -1,6 +1,7 @@
 //! `svc`: everything between "a Service was applied" and "this packet goes to that Pod".
 
 mod common;
+mod endpoints;
 mod inspect;
 mod trace;
 
@@ -35,6 +36,8 @@ enum Color {
 enum Command {
     /// Which Services are there, what stands behind them, and why one has nothing.
     Inspect(inspect::Args),
+    /// The EndpointSlices of Services, what a node uses of them, and why.
+    Endpoints(endpoints::Args),
     /// What happens to a connection: name, Service, endpoints, policy, rules, Pod.
     Trace(trace::Args),
 }
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
     let mut out = std::io::BufWriter::new(anstream::stdout());
     let result = match args.command {
         Command::Inspect(args) => inspect::run(&args, &mut out),
+        Command::Endpoints(args) => endpoints::run(&args, &mut out),
         Command::Trace(args) => trace::run(&args, &mut out),
     };
     match result.and_then(|code| Ok(out.flush().map(|()| code)?)) {
