@@ -3,6 +3,7 @@
 mod common;
 mod dns;
 mod env;
+mod endpoints;
 mod inspect;
 mod lb;
 mod trace;
@@ -44,6 +45,8 @@ enum Command {
     Inspect(inspect::Args),
     /// How schedulers spread requests over backends.
     Lb(lb::LbArgs),
+    /// The EndpointSlices of Services, what a node uses of them, and why.
+    Endpoints(endpoints::Args),
     /// What happens to a connection: name, Service, endpoints, policy, rules, Pod.
     Trace(trace::Args),
 }
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
         Command::Env(args) => env::run(&args, &mut out),
         Command::Inspect(args) => inspect::run(&args, &mut out),
         Command::Lb(args) => lb::run(args, &mut out),
+        Command::Endpoints(args) => endpoints::run(&args, &mut out),
         Command::Trace(args) => trace::run(&args, &mut out),
     };
     match result.and_then(|code| Ok(out.flush().map(|()| code)?)) {
