@@ -13,8 +13,8 @@ use svc_endpoints::view::{SliceCache, Viewpoint};
 use svc_endpoints::why::{Cause, Situation, diagnose};
 use svc_model::workload::{self, PlanOptions, Shortfall, workload_of};
 use svc_model::{
-    Cluster, EndpointSlice, Endpoints, IpFamily, Kind, KubeProxyConfiguration, Node, Object, ObjectRef, Pod, Sent,
-    Service,
+    Cluster, EndpointSlice, Endpoints, IpFamily, Kind, KubeProxyConfiguration, Node, Object, ObjectRef, Pod,
+    Sent, Service,
 };
 use svc_netpol::Engine;
 use svc_rules::{LocalDetector, NodeFacts, ProxyConfig, ProxyMode};

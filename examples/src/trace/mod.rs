@@ -422,7 +422,11 @@ impl Tracer<'_> {
             if let Some(service) = service
                 && let Some(cause) = self.world.why_no_endpoints(service)
             {
-                return Ok(Outcome::failed(Stage::Endpoints, cause.to_string(), cause.advice().map(ToOwned::to_owned)));
+                return Ok(Outcome::failed(
+                    Stage::Endpoints,
+                    cause.to_string(),
+                    cause.advice().map(ToOwned::to_owned),
+                ));
             }
             let (summary, advice) = refused.unwrap_or_else(|| ("nothing takes the packet".into(), None));
             return Ok(Outcome::failed(Stage::Rules, summary, advice));

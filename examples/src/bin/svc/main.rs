@@ -2,8 +2,8 @@
 
 mod common;
 mod dns;
-mod env;
 mod endpoints;
+mod env;
 mod inspect;
 mod lb;
 mod trace;
