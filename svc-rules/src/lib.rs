@@ -14,6 +14,7 @@ pub mod nft;
 pub mod outcome;
 pub mod packet;
 pub mod plan;
+pub mod policy;
 mod settle;
 mod walk;
 pub mod xtables;
