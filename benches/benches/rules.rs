@@ -10,8 +10,8 @@ use std::time::Duration;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use svc_endpoints::view::SliceCache;
 use svc_model::{
-    AddressType, Endpoint, EndpointPort, EndpointSlice, IpFamily, Labels, ObjectMeta, Port, Protocol, Service,
-    ServicePort,
+    AddressType, Endpoint, EndpointPort, EndpointSlice, IpFamily, Labels, ObjectMeta, Port, Protocol,
+    Service, ServicePort,
 };
 use svc_rules::iptables::{Mode, Proxy, StaleChains};
 use svc_rules::{LocalDetector, ProxyConfig};
@@ -20,7 +20,8 @@ const SIZES: [usize; 4] = [1_000, 5_000, 10_000, 50_000];
 const ENDPOINTS: usize = 10;
 
 fn service(at: usize) -> Service {
-    let mut service = Service { metadata: ObjectMeta::new(namespace(at), format!("svc-{at}")), ..Service::default() };
+    let mut service =
+        Service { metadata: ObjectMeta::new(namespace(at), format!("svc-{at}")), ..Service::default() };
     let [_, _, high, low] = (at as u32).to_be_bytes();
     service.spec.cluster_ip = std::net::IpAddr::from([172, 30, high, low]).into();
     service.spec.ports = vec![ServicePort {

@@ -6,7 +6,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use svc_model::{Kind, Namespace, Object, Scope};
+use svc_model::{Object, Scope};
 
 /// What was read: the objects in order, and a count of what was not understood.
 #[derive(Debug, Default)]
@@ -165,27 +165,6 @@ impl Input {
         Ok(())
     }
 
-    /// The namespaces of the objects that no Namespace object describes, as such objects: with the
-    /// name label that the API server sets.
-    pub fn implied_namespaces(&self) -> Vec<Namespace> {
-        let mut implied = BTreeMap::new();
-        for object in &self.objects {
-            let namespace = &object.metadata().namespace;
-            if !namespace.is_empty() && !implied.contains_key(namespace) {
-                let mut object = Namespace::default();
-                object.metadata.name = namespace.clone();
-                object.metadata.labels.insert(svc_model::NAMESPACE_NAME_LABEL, namespace.clone());
-                implied.insert(namespace.clone(), object);
-            }
-        }
-        for object in &self.objects {
-            if let Object::Namespace(namespace) = object {
-                implied.remove(&namespace.metadata.name);
-            }
-        }
-        implied.into_values().collect()
-    }
-
     /// A line that says what was passed over, if anything was.
     pub fn skipped_note(&self) -> Option<String> {
         (!self.skipped.is_empty()).then(|| {
@@ -215,15 +194,6 @@ fn list_manifests(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), InputEr
         }
     }
     Ok(())
-}
-
-/// Reads one object of a known kind; for tests.
-///
-/// # Panics
-///
-/// If the text is no such object.
-pub fn object<T: Kind + serde::de::DeserializeOwned>(yaml: &str) -> T {
-    serde_saphyr::from_str(yaml).expect("a valid object")
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The recorded behaviour of Kubernetes 1.36, case by case.
 #![allow(clippy::std_instead_of_alloc, clippy::std_instead_of_core, reason = "tests run where std is")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 #[path = "conformance/endpoints.rs"]
 mod endpoints_vectors;

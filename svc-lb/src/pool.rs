@@ -62,6 +62,7 @@ pub(crate) struct Details {
     pub(crate) last_weight: u32,
     /// Connections, affinity entries and scheduler caches that point here.
     references: u32,
+    pub(crate) added_at: Duration,
     removed_at: Duration,
 }
 
@@ -236,6 +237,7 @@ impl Pool {
             None => self.allocate(backend),
         };
         self.by_address.insert(backend.address, slot);
+        self.details_mut(slot).added_at = now;
         let head = self.head;
         let entry = self.entry_mut(slot);
         entry.configured = true;
@@ -270,6 +272,7 @@ impl Pool {
             backend: Backend::new(backend.address),
             last_weight: 0,
             references: 0,
+            added_at: Duration::ZERO,
             removed_at: Duration::ZERO,
         };
         if let Some(slot) = self.free.pop() {

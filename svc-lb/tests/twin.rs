@@ -1,5 +1,14 @@
 //! The balancer against a short naive model that scans as the kernel does, over random events.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::std_instead_of_core,
+    clippy::std_instead_of_alloc,
+    reason = "a test may stop at the first surprise, and runs where std is"
+)]
+
 use std::net::SocketAddr;
 use std::time::Duration;
 

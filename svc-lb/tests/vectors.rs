@@ -1,5 +1,14 @@
 //! The recorded kernel scenarios, replayed through the public API.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::std_instead_of_core,
+    clippy::std_instead_of_alloc,
+    reason = "a test may stop at the first surprise, and runs where std is"
+)]
+
 #[path = "conformance/scheduler.rs"]
 mod scheduler;
 

@@ -8,6 +8,8 @@ pub mod allocation;
 pub mod cluster;
 mod compat;
 mod defaults;
+#[cfg(feature = "k8s-openapi")]
+pub mod k8s;
 mod labels;
 mod meta;
 pub mod name;
@@ -17,6 +19,7 @@ mod scalar;
 pub mod selector;
 mod serde_util;
 pub mod validate;
+pub mod workload;
 
 pub use cluster::Cluster;
 pub use compat::{Compat, SelectorValues};

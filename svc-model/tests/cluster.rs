@@ -169,11 +169,12 @@ fn cluster_network_policy() -> impl Strategy<Value = ClusterNetworkPolicy> {
         NamespacedPodSelector { namespace_selector, pod_selector }
     });
     let subject = (prop::option::of(label_selector()), prop::option::of(pods));
-    (name(), subject, prop::option::of(label_selector())).prop_map(|(name, (namespaces, pods), nodes)| {
+    let peer = (prop::option::of(label_selector()), prop::option::of(label_selector()));
+    (name(), subject, peer).prop_map(|(name, (namespaces, pods), (nodes, peers))| {
         let mut policy =
             ClusterNetworkPolicy { metadata: ObjectMeta::new("", name), ..ClusterNetworkPolicy::default() };
         policy.spec.subject = PolicySubject { namespaces, pods };
-        let peer = ClusterNetworkPolicyEgressPeer { nodes, ..Default::default() };
+        let peer = ClusterNetworkPolicyEgressPeer { nodes, namespaces: peers, ..Default::default() };
         policy.spec.egress = vec![ClusterNetworkPolicyEgressRule { to: vec![peer], ..Default::default() }];
         policy
     })
@@ -326,33 +327,33 @@ fn published_input(twin: &Twin, service: &ObjectRef) -> String {
     input
 }
 
-/// What a policy engine would look at for a policy.
+/// What a policy bears on: the Pods that it applies to, the namespaces and nodes that it names.
 fn policy_input(twin: &Twin, policy: &Object) -> String {
-    // Namespace selector (none: the policy's own) and Pod selector of each selection.
-    let mut selections: Vec<(Option<&LabelSelector>, Option<&LabelSelector>)> = Vec::new();
+    // Namespaces (none: the policy's own) and Pods of each subject, namespaces of each peer, nodes.
+    let mut subjects: Vec<(Option<&LabelSelector>, Option<&LabelSelector>)> = Vec::new();
+    let mut namespaces: Vec<&LabelSelector> = Vec::new();
     let mut nodes = Vec::new();
     match policy {
         Object::NetworkPolicy(policy) => {
-            selections.push((None, Some(&policy.spec.pod_selector)));
+            subjects.push((None, Some(&policy.spec.pod_selector)));
             let from = policy.spec.ingress.iter().flat_map(|rule| &rule.from);
-            for peer in from.chain(policy.spec.egress.iter().flat_map(|rule| &rule.to)) {
-                if peer.namespace_selector.is_some() || peer.pod_selector.is_some() {
-                    selections.push((peer.namespace_selector.as_ref(), peer.pod_selector.as_ref()));
-                }
-            }
+            let peers = from.chain(policy.spec.egress.iter().flat_map(|rule| &rule.to));
+            namespaces.extend(peers.filter_map(|peer| peer.namespace_selector.as_ref()));
         }
         Object::ClusterNetworkPolicy(policy) => {
             let subject = &policy.spec.subject;
-            selections.extend(subject.namespaces.as_ref().map(|namespaces| (Some(namespaces), None)));
+            subjects.extend(subject.namespaces.as_ref().map(|namespaces| (Some(namespaces), None)));
             let pods = subject.pods.as_ref();
-            selections.extend(pods.map(|pods| (Some(&pods.namespace_selector), Some(&pods.pod_selector))));
-            let peers = policy.spec.egress.iter().flat_map(|rule| &rule.to);
-            nodes.extend(peers.filter_map(|peer| peer.nodes.as_ref()));
+            subjects.extend(pods.map(|pods| (Some(&pods.namespace_selector), Some(&pods.pod_selector))));
+            let peers: Vec<_> = policy.spec.egress.iter().flat_map(|rule| &rule.to).collect();
+            namespaces.extend(peers.iter().filter_map(|peer| peer.namespaces.as_ref()));
+            namespaces.extend(peers.iter().filter_map(|peer| Some(&peer.pods.as_ref()?.namespace_selector)));
+            nodes.extend(peers.iter().filter_map(|peer| peer.nodes.as_ref()));
         }
         _ => return String::new(),
     }
     let mut input = format!("{policy:?}");
-    for (namespaces, pods) in selections {
+    for (namespaces, pods) in subjects {
         input += "|";
         for pod in of_kind!(twin, Pod) {
             let namespace = &pod.metadata.namespace;
@@ -365,6 +366,10 @@ fn policy_input(twin: &Twin, policy: &Object) -> String {
                 input += &format!("{} {} {ips:?}", pod.object_ref(), spec.host_network);
             }
         }
+    }
+    for selector in namespaces {
+        let selected = NAMESPACES.iter().filter(|name| selects(selector, &namespace_labels(twin, name)));
+        input += &format!("{:?}", selected.collect::<Vec<_>>());
     }
     for selector in nodes {
         for node in of_kind!(twin, Node).filter(|node| selects(selector, &node.metadata.labels)) {

@@ -80,7 +80,8 @@ impl Engine {
         for (from, from_at) in &groups {
             for (to, to_at) in &groups {
                 let alone = core::ptr::eq(from, to) && matches!(from, Group::Pods(pods) if pods.len() == 1);
-                let (before, after_connection) = (cell(&old, from_at.0, to_at.0), cell(&new, from_at.1, to_at.1));
+                let (before, after_connection) =
+                    (cell(&old, from_at.0, to_at.0), cell(&new, from_at.1, to_at.1));
                 if alone || before == after_connection {
                     continue;
                 }
@@ -112,7 +113,8 @@ impl Engine {
         let traffic = changed.iter().find_map(PortSet::first);
         let ask = |engine: &Self| {
             let (from, to) = (endpoint(from, to, false), endpoint(to, from, true));
-            let flow = Flow { from, to, traffic: traffic.unwrap_or(crate::Traffic::Other), family: Some(family) };
+            let flow =
+                Flow { from, to, traffic: traffic.unwrap_or(crate::Traffic::Other), family: Some(family) };
             engine.decide(&flow)
         };
         Because { traffic, before: ask(self), after: ask(after) }
@@ -130,7 +132,9 @@ fn endpoint<'a>(group: &'a Group, other: &Group, last: bool) -> Endpoint<'a> {
             let pod = if last && group == other { pods.last() } else { pods.first() };
             pod.map_or(Endpoint::pod("", ""), Endpoint::from)
         }
-        Group::Outside(ranges) => Endpoint::Address(ranges.first().map_or(IpAddr::from([0, 0, 0, 0]), |r| r.0)),
+        Group::Outside(ranges) => {
+            Endpoint::Address(ranges.first().map_or(IpAddr::from([0, 0, 0, 0]), |r| r.0))
+        }
     }
 }
 

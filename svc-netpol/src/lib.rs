@@ -5,16 +5,24 @@
 extern crate alloc;
 
 mod decision;
+mod difference;
 mod engine;
+mod lint;
 mod matrix;
+mod nearest;
 mod options;
+mod plan;
 mod policy;
 mod traffic;
 
 pub use decision::{Decision, Endpoint, Flow, Missing, Reason, RuleReason, Side, Verdict};
+pub use difference::{Because, Change};
 pub use engine::{Engine, Stats, Touched};
+pub use lint::{Finding, Lint};
 pub use matrix::{Connection, Exposure, Group, Matrix, Reach};
+pub use nearest::{Miss, NearMiss, PeerMiss, PodMiss};
 pub use options::{Baseline, HostNetwork, IpBlocks, Options, OwnNode, SelfTraffic};
+pub use plan::{NodePlan, RowPlan};
 pub use policy::{Action, Direction, Policy, PolicyKind, PolicyRef, Tier};
 pub use traffic::{PortSet, Traffic};
 

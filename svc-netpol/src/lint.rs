@@ -6,7 +6,9 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use alloc::format;
-use svc_model::{IpNet, LabelSelector, NetworkPolicy, NetworkPolicyPeer, NetworkPolicyPort, PolicyType, Protocol, Selector};
+use svc_model::{
+    IpNet, LabelSelector, NetworkPolicy, NetworkPolicyPeer, NetworkPolicyPort, PolicyType, Protocol, Selector,
+};
 
 use crate::engine::{Engine, FIRST_RULE, PolicyEntry, TermId};
 use crate::policy::{Direction, Policy, PolicyRef, PortEntry, Rule, Term, Tier};
@@ -64,7 +66,9 @@ impl fmt::Display for Lint {
             Self::UndefinedPortName(name) => {
                 write!(f, "no Pod concerned has a port named `{}`", name.escape_debug())
             }
-            Self::ExceptOutsideBlock => f.write_str("the exception is outside its block and takes nothing away"),
+            Self::ExceptOutsideBlock => {
+                f.write_str("the exception is outside its block and takes nothing away")
+            }
             Self::ExceptIsEverything => f.write_str("the exceptions take the whole block away"),
             Self::HostBits(net) => write!(f, "has bits beyond its prefix length; {net} is meant"),
             Self::Invalid => f.write_str("means nothing and matches nothing"),
@@ -72,7 +76,9 @@ impl fmt::Display for Lint {
                 f.write_str("two peers, of which either matches; both selectors in one peer may be meant")
             }
             Self::RulesOfUnlistedDirection => f.write_str("policyTypes leaves this direction out: no effect"),
-            Self::NoDns => f.write_str("egress is isolated and no rule allows port 53: names can't be looked up"),
+            Self::NoDns => {
+                f.write_str("egress is isolated and no rule allows port 53: names can't be looked up")
+            }
             Self::SamePriority(other) => {
                 write!(f, "{other} has the same priority and a common subject: which comes first is open")
             }
@@ -136,7 +142,8 @@ impl Engine {
             let reasons = used.iter().filter_map(|index| row.func(*index)).flat_map(|func| func.steps());
             for (_, _, code) in reasons {
                 let branches = row.branches_of(code);
-                for reason in branches.iter().map(|code| code.reason()).filter(|reason| *reason >= FIRST_RULE) {
+                for reason in branches.iter().map(|code| code.reason()).filter(|reason| *reason >= FIRST_RULE)
+                {
                     if let Some(rule) = row.rules.get((reason - FIRST_RULE) as usize) {
                         deciding.insert((rule.policy, row.key.direction, rule.rule));
                     }
@@ -146,7 +153,12 @@ impl Engine {
         deciding
     }
 
-    fn lint_effect(&self, entry: &PolicyEntry, deciding: &BTreeSet<(u32, Direction, u32)>, report: &mut Report<'_>) {
+    fn lint_effect(
+        &self,
+        entry: &PolicyEntry,
+        deciding: &BTreeSet<(u32, Direction, u32)>,
+        report: &mut Report<'_>,
+    ) {
         let Some(subject) = entry.compiled.subject else {
             return report.add("spec", Lint::Invalid);
         };

@@ -312,7 +312,8 @@ impl Matrix {
     /// The connection from each member of one group to each other member of another, by index.
     pub fn connection(&self, from: usize, to: usize) -> &Connection {
         static NOTHING: Connection = Connection::none();
-        let cell = (to < self.groups.len()).then(|| self.cells.get(from * self.groups.len() + to)).flatten();
+        let groups = self.groups.len();
+        let cell = (from < groups && to < groups).then(|| self.cells.get(from * groups + to)).flatten();
         cell.and_then(|cell| self.connections.get(*cell as usize)).unwrap_or(&NOTHING)
     }
 
@@ -327,7 +328,9 @@ impl Matrix {
 
     /// Everyone that reaches a group, with what.
     pub fn who_can_reach(&self, group: usize) -> impl Iterator<Item = (usize, &Connection)> {
-        (0..self.groups.len()).map(move |from| (from, self.connection(from, group))).filter(|(_, c)| !c.is_none())
+        (0..self.groups.len())
+            .map(move |from| (from, self.connection(from, group)))
+            .filter(|(_, c)| !c.is_none())
     }
 
     /// Everyone that a group reaches, with what.

@@ -120,7 +120,9 @@ impl Engine {
         let decision = self.decide(flow);
         let Ok((from, to)) = self.ends(flow) else { return Vec::new() };
         let mut found: Vec<NearMiss> = Vec::new();
-        for (direction, side) in [(Direction::Egress, &decision.egress), (Direction::Ingress, &decision.ingress)] {
+        for (direction, side) in
+            [(Direction::Egress, &decision.egress), (Direction::Ingress, &decision.ingress)]
+        {
             if side.verdict != Verdict::Deny {
                 continue;
             }

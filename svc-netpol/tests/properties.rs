@@ -6,7 +6,8 @@ mod twin;
 mod world;
 
 use proptest::prelude::*;
-use svc_netpol::{Engine, Flow, Reason, Verdict};
+use svc_netpol::model::{IpFamily, ObjectRef};
+use svc_netpol::{Connection, Endpoint, Engine, Flow, Group, Matrix, Reason, Verdict};
 
 use twin::{Outcome, Why};
 use world::{Event, World};
@@ -26,7 +27,8 @@ fn replay(options: svc_netpol::Options, events: &[Event]) -> (Engine, World) {
 
 fn flows() -> impl Iterator<Item = Flow<'static>> {
     let ends = world::endpoints();
-    let pairs = ends.clone().into_iter().flat_map(move |from| ends.clone().into_iter().map(move |to| (from, to)));
+    let pairs =
+        ends.clone().into_iter().flat_map(move |from| ends.clone().into_iter().map(move |to| (from, to)));
     pairs.flat_map(|(from, to)| world::TRAFFIC.map(|traffic| Flow::new(from, to, traffic)))
 }
 
@@ -79,11 +81,193 @@ proptest! {
     }
 
     #[test]
+    fn the_matrix_is_every_verdict(options in world::options(), events in world::events(28), v6 in any::<bool>()) {
+        let family = if v6 { IpFamily::Ipv6 } else { IpFamily::Ipv4 };
+        let (engine, _) = replay(options, &events);
+        let matrix = engine.matrix(family);
+        for (from, a) in members(&matrix) {
+            for (to, b) in members(&matrix) {
+                let connection = match (from, to) {
+                    (Endpoint::Address(_), Endpoint::Address(_)) => continue,
+                    (Endpoint::Pod { .. }, Endpoint::Pod { .. }) => matrix.between(&pod(from), &pod(to)).unwrap(),
+                    _ => matrix.connection(a, b).clone(),
+                };
+                for traffic in world::TRAFFIC {
+                    let flow = Flow { family: Some(family), ..Flow::new(from, to, traffic) };
+                    let decision = engine.decide(&flow);
+                    if decision.ingress.reason != Reason::OwnNode {
+                        prop_assert_eq!(of_connection(&connection, traffic), decision.verdict, "{}: {}", flow, decision);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn exposure_is_a_row_and_a_column_of_the_matrix(events in world::events(28)) {
+        let (engine, _) = replay(svc_netpol::Options::default(), &events);
+        let matrix = engine.matrix(IpFamily::Ipv4);
+        for own in engine.pods() {
+            let Some(at) = matrix.group_of(own) else {
+                prop_assert_eq!(engine.exposure(own, IpFamily::Ipv4), None);
+                continue;
+            };
+            let exposure = engine.exposure(own, IpFamily::Ipv4).unwrap();
+            let others = |at: usize| match &matrix.groups()[at] {
+                Group::Pods(pods) => Group::Pods(pods.iter().filter(|pod| *pod != own).cloned().collect()),
+                outside => outside.clone(),
+            };
+            let listed = |list: Vec<(usize, &Connection)>| {
+                let list = list.into_iter().map(|(at, connection)| (others(at), connection.clone()));
+                list.filter(|(group, _)| *group != Group::Pods(vec![])).collect::<Vec<_>>()
+            };
+            let of = |list: &[svc_netpol::Reach]| list.iter().map(|r| (r.group.clone(), r.connection.clone())).collect::<Vec<_>>();
+            prop_assert_eq!(of(&exposure.ingress), listed(matrix.who_can_reach(at).collect()));
+            prop_assert_eq!(of(&exposure.egress), listed(matrix.reachable_from(at).collect()));
+        }
+    }
+
+    #[test]
+    fn the_difference_is_empty_exactly_if_the_matrices_are_equal(
+        events in world::events(24),
+        more in world::events(4),
+    ) {
+        let (before, _) = replay(svc_netpol::Options::default(), &events);
+        let mut after = before.clone();
+        for event in &more {
+            match event {
+                Event::Apply(object) => after.apply(object),
+                Event::Remove(object) => after.remove(object),
+            };
+        }
+        let (old, new) = (before.matrix(IpFamily::Ipv4), after.matrix(IpFamily::Ipv4));
+        let changes = before.difference(&after, IpFamily::Ipv4);
+        // Everyone that either state can tell from others.
+        let mut ends: Vec<Endpoint<'_>> = members(&old).chain(members(&new)).map(|(end, _)| end).collect();
+        ends.sort_by_key(ToString::to_string);
+        ends.dedup();
+        let mut differing = 0;
+        for from in &ends {
+            for to in &ends {
+                let (a, b) = (at(&old, *from, *to), at(&new, *from, *to));
+                let found = changes.iter().filter(|c| is_in(&c.from, *from) && is_in(&c.to, *to) && from != to);
+                let found: Vec<_> = found.collect();
+                if a == b {
+                    prop_assert!(found.is_empty(), "{} -> {}: {:?}", from, to, found);
+                } else {
+                    differing += 1;
+                    prop_assert_eq!(found.len(), 1, "{} -> {}", from, to);
+                    prop_assert_eq!((&found[0].before, &found[0].after), (&a, &b));
+                    prop_assert_eq!(found[0].gained(), b.allowed.difference(&a.allowed));
+                }
+            }
+        }
+        prop_assert_eq!(changes.is_empty(), differing == 0);
+        prop_assert!(before.difference(&before, IpFamily::Ipv4).is_empty());
+    }
+
+    #[test]
+    fn a_denied_connection_has_near_misses_that_miss_something(events in world::events(28)) {
+        let (engine, _) = replay(svc_netpol::Options::default(), &events);
+        for flow in flows().step_by(5) {
+            let nearest = engine.nearest(&flow, 3);
+            if engine.verdict(&flow) != Verdict::Deny {
+                prop_assert!(nearest.is_empty());
+            }
+            for near in nearest {
+                prop_assert!(!near.misses.is_empty() && !near.to_string().is_empty());
+            }
+        }
+    }
+
+    #[test]
+    fn a_rule_that_never_decides_can_go(events in world::events(28)) {
+        let (engine, world) = replay(svc_netpol::Options::default(), &events);
+        for finding in engine.lint() {
+            prop_assert!(!finding.to_string().is_empty());
+            let svc_netpol::Lint::NeverDecides = finding.lint else { continue };
+            let Some(svc_netpol::Policy::Network(policy)) = engine.policy(&finding.policy) else { continue };
+            let mut policy = policy.clone();
+            let index: usize = finding.field.trim_end_matches(']').rsplit('[').next().unwrap().parse().unwrap();
+            // Without egress rules the policy might no longer be about egress.
+            if finding.field.starts_with("spec.ingress") {
+                policy.spec.ingress.remove(index);
+            } else if policy.spec.egress.len() > 1 {
+                policy.spec.egress.remove(index);
+            }
+            let mut without = engine.clone();
+            without.apply_policy(policy);
+            for flow in flows() {
+                prop_assert_eq!(engine.verdict(&flow), without.verdict(&flow), "{}: {}", finding, flow);
+            }
+        }
+        drop(world);
+    }
+
+    #[test]
     fn applying_the_same_again_touches_nothing(events in world::events(24)) {
         let (mut engine, world) = replay(svc_netpol::Options::default(), &events);
         for object in world.objects.values() {
             prop_assert_eq!(engine.apply(object), svc_netpol::Touched::default());
         }
+    }
+}
+
+fn of_connection(connection: &Connection, traffic: svc_netpol::Traffic) -> Verdict {
+    match (connection.allowed.contains(traffic), connection.unknown.contains(traffic)) {
+        (true, _) => Verdict::Allow,
+        (_, true) => Verdict::Unknown,
+        _ => Verdict::Deny,
+    }
+}
+
+/// Every Pod of a matrix, and the edges of every range, with the index of the group.
+fn members(matrix: &Matrix) -> impl Iterator<Item = (Endpoint<'_>, usize)> {
+    matrix.groups().iter().enumerate().flat_map(|(at, group)| {
+        let ends: Vec<Endpoint<'_>> = match group {
+            Group::Pods(pods) => pods.iter().map(Endpoint::from).collect(),
+            Group::Outside(ranges) => {
+                let edges = ranges.iter().flat_map(|(first, last)| [*first, *last]);
+                // A Pod's address is the Pod's; the random ones are all below .8.
+                edges.filter(|ip| !is_of_a_pod(*ip)).map(Endpoint::Address).collect()
+            }
+        };
+        ends.into_iter().map(move |end| (end, at))
+    })
+}
+
+fn is_of_a_pod(ip: std::net::IpAddr) -> bool {
+    match ip {
+        std::net::IpAddr::V4(ip) => ip.octets()[..3] == [10, 0, 0] && ip.octets()[3] < 8,
+        std::net::IpAddr::V6(ip) => ip.segments()[..7] == [0xfd00, 0, 0, 0, 0, 0, 0] && ip.segments()[7] < 8,
+    }
+}
+
+fn pod(end: Endpoint<'_>) -> ObjectRef {
+    match end {
+        Endpoint::Pod { namespace, name } => ObjectRef::new(namespace, name),
+        Endpoint::Address(ip) => panic!("{ip} is no Pod"),
+    }
+}
+
+fn is_in(group: &Group, end: Endpoint<'_>) -> bool {
+    match (group, end) {
+        (Group::Pods(pods), Endpoint::Pod { .. }) => pods.contains(&pod(end)),
+        (Group::Outside(ranges), Endpoint::Address(ip)) => {
+            ranges.iter().any(|(a, b)| (*a..=*b).contains(&ip))
+        }
+        _ => false,
+    }
+}
+
+fn at(matrix: &Matrix, from: Endpoint<'_>, to: Endpoint<'_>) -> Connection {
+    if from == to {
+        return Connection::all();
+    }
+    let group = |end| matrix.groups().iter().position(|group| is_in(group, end));
+    match (group(from), group(to)) {
+        (Some(from), Some(to)) => matrix.connection(from, to).clone(),
+        _ => Connection::none(),
     }
 }
 
@@ -102,7 +286,8 @@ fn random_worlds_have_everything() {
         for flow in flows() {
             let decision = engine.decide(&flow);
             verdicts.push(decision.verdict);
-            match Some(&decision.ingress.reason).filter(|_| decision.verdict != Verdict::Unknown).map(Why::of) {
+            match Some(&decision.ingress.reason).filter(|_| decision.verdict != Verdict::Unknown).map(Why::of)
+            {
                 Some(Why::Isolated(_)) => isolated += 1,
                 Some(Why::Rule { .. }) => rules += 1,
                 _ => {}

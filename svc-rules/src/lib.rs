@@ -4,6 +4,7 @@
 
 extern crate alloc;
 
+pub mod audit;
 mod config;
 pub mod host;
 pub mod ipset;
@@ -13,8 +14,10 @@ pub mod nft;
 pub mod outcome;
 pub mod packet;
 pub mod plan;
+mod settle;
 mod walk;
 pub mod xtables;
 
 pub use config::{LocalDetector, NodePortAddresses, ProxyConfig};
+pub use settle::{ConfigError, ConfigErrors, NodeFacts, ProxyMode};
 pub use walk::Kernel;

@@ -57,6 +57,18 @@ pub enum NotMirrored {
     HasSelector,
 }
 
+impl fmt::Display for NotMirrored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoEndpoints => "there are no Endpoints of its name",
+            Self::SkipMirror => "its Endpoints are labelled not to be mirrored",
+            Self::LeaderElection => "its Endpoints are a lock for leader election",
+            Self::NoService => "there is no Service of its name",
+            Self::HasSelector => "its Service has a selector",
+        })
+    }
+}
+
 /// The slices that mirror an Endpoints object, and what there is to tell about it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[must_use]

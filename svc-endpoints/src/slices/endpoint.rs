@@ -95,10 +95,6 @@ impl<'a> Publishing<'a> {
 }
 
 impl Desired<'_> {
-    pub(crate) fn is_ready(&self) -> bool {
-        self.ready
-    }
-
     /// The endpoint as a slice holds it, without hints.
     pub(crate) fn write(&self) -> Endpoint {
         let pod = self.pod;

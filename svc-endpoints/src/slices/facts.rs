@@ -19,11 +19,9 @@ pub(crate) struct PodFacts<'a> {
     pub(crate) node: &'a SmolStr,
     pub(crate) hostname: &'a SmolStr,
     pub(crate) subdomain: &'a SmolStr,
-    pub(crate) labels: &'a Labels,
     pub(crate) addresses: &'a [PodIp],
     pub(crate) ports: Ports<'a>,
     pub(crate) flags: Flags,
-    pub(crate) ready_since: Option<Timestamp>,
 }
 
 /// Where a Pod's named ports are looked up.
@@ -64,11 +62,9 @@ impl<'a> PodFacts<'a> {
             node: &pod.spec.node_name,
             hostname: &pod.spec.hostname,
             subdomain: &pod.spec.subdomain,
-            labels: &pod.metadata.labels,
             addresses: &pod.status.pod_ips,
             ports: Ports::Containers(&pod.spec),
             flags: Flags::of(pod),
-            ready_since: pod.ready_condition().and_then(|condition| condition.last_transition_time),
         }
     }
 
@@ -137,7 +133,7 @@ pub(crate) struct PodRecord {
     addresses: Box<[PodIp]>,
     ports: Box<[NamedPort]>,
     flags: Flags,
-    ready_since: Option<Timestamp>,
+    pub(crate) ready_since: Option<Timestamp>,
 }
 
 impl PodRecord {
@@ -172,11 +168,9 @@ impl PodRecord {
             node: &self.node,
             hostname: &self.hostname,
             subdomain: &self.subdomain,
-            labels: &self.labels,
             addresses: &self.addresses,
             ports: Ports::Table(&self.ports),
             flags: self.flags,
-            ready_since: self.ready_since,
         }
     }
 }

@@ -20,7 +20,7 @@ pub(crate) const TRIGGER_TIME_ANNOTATION: &str = "endpoints.kubernetes.io/last-c
 const RESERVED_LABELS: [&str; 3] = [SERVICE_NAME_LABEL, MANAGED_BY_LABEL, HEADLESS_LABEL];
 
 /// What all slices of a Service have in common.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct SliceTemplate {
     metadata: ObjectMeta,
 }
@@ -44,6 +44,10 @@ impl SliceTemplate {
             ..ObjectMeta::default()
         };
         Self { metadata }
+    }
+
+    pub(crate) fn labels(&self) -> &Labels {
+        &self.metadata.labels
     }
 
     /// A new slice without endpoints.

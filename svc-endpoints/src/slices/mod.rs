@@ -1,11 +1,11 @@
 //! The writer's side: from a Service, its Pods and the nodes to EndpointSlices.
 
-mod endpoint;
+pub(crate) mod endpoint;
 pub(crate) mod facts;
-mod hints;
+pub(crate) mod hints;
 pub(crate) mod metadata;
 mod nodes;
-mod pack;
+pub(crate) mod pack;
 mod plan;
 pub(crate) mod ports;
 mod quantity;
@@ -22,6 +22,7 @@ pub use hints::{HintEvent, HintEventKind, HintMode, HintRefusal, ZoneShare};
 pub use nodes::{CpuShares, NodeChange, Nodes};
 pub use pack::Packing;
 pub use plan::{Efficiency, Plan, SkippedPod, efficiency};
+pub(crate) use reconcile::Scene;
 pub use reconcile::{Config, History, Reconciler};
 
 /// The Pods among `pods` that a Service selects.

@@ -1,6 +1,7 @@
 //! The nodes of a cluster, as far as endpoints depend on them: zones, and CPU by zone.
 
 use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
@@ -143,6 +144,19 @@ impl Nodes {
     #[must_use]
     pub fn zone_of(&self, name: &str) -> Option<Option<&SmolStr>> {
         self.by_name.get(name).map(|facts| facts.zone.as_ref())
+    }
+
+    /// The ready nodes outside the control plane that lack a zone or CPU, by name; one is enough for
+    /// [`cpu_shares`](Self::cpu_shares) to be unknown.
+    pub fn incomplete(&self) -> impl Iterator<Item = &SmolStr> {
+        let mut names: Vec<&SmolStr> = self
+            .by_name
+            .iter()
+            .filter(|(_, facts)| facts.capacity == Capacity::Incomplete)
+            .map(|(name, _)| name)
+            .collect();
+        names.sort_unstable();
+        names.into_iter()
     }
 
     /// Number of nodes.

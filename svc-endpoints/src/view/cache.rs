@@ -129,6 +129,22 @@ impl SliceCache {
         journal.finish(&self.ports, ignored)
     }
 
+    /// Brings several slices up to date at once: `None` is one that is gone.
+    pub(crate) fn update<'a>(
+        &mut self,
+        slices: impl Iterator<Item = (&'a ObjectRef, Option<&'a EndpointSlice>)>,
+    ) -> ViewChanges {
+        let mut journal = Journal::default();
+        let mut ignored = Vec::new();
+        for (key, slice) in slices {
+            match slice {
+                Some(slice) => ignored.append(&mut self.put(slice, &mut journal)),
+                None => self.take(key, &mut journal),
+            }
+        }
+        journal.finish(&self.ports, ignored)
+    }
+
     /// The endpoints of a Service port, or `None` if no slice offers any.
     #[must_use]
     pub fn port(&self, key: &PortKey) -> Option<&PortEndpoints> {

@@ -16,8 +16,9 @@ use crate::tournament::Ratio;
 pub struct EwmaOptions {
     /// The time after which an observation counts 1/e of what it did.
     pub decay: Duration,
-    /// The latency assumed of a backend that was never observed. A pessimistic one keeps a new backend from
-    /// being flooded, an optimistic one tries it sooner.
+    /// The latency assumed of a backend that was never observed; it decays too, so that the backend is tried in
+    /// time. A pessimistic one keeps a new backend from being flooded, an optimistic one tries it sooner.
+    /// The first observation replaces it.
     pub initial: Duration,
 }
 
@@ -71,8 +72,8 @@ impl Estimate {
 #[derive(Clone, Debug)]
 struct Latencies {
     options: EwmaOptions,
-    /// By slot index.
-    estimates: Vec<Estimate>,
+    /// By slot index; none for a backend that was not observed yet.
+    estimates: Vec<Option<Estimate>>,
 }
 
 #[derive(Clone, Debug)]
@@ -89,11 +90,7 @@ impl TwoChoices {
 
     pub(super) fn observe(&mut self, slot: Slot, latency: Duration, now: Duration) {
         if let Some(latencies) = &mut self.latencies {
-            let decay = latencies.options.decay;
-            latencies.reach(slot);
-            if let Some(estimate) = latencies.estimates.get_mut(slot.index()) {
-                estimate.observe(latency.as_nanos() as f64, now, decay);
-            }
+            latencies.observe(slot, latency.as_nanos() as f64, now);
         }
     }
 
@@ -106,7 +103,7 @@ impl TwoChoices {
             Some(latencies) => {
                 let cost = |slot: Slot| {
                     let Ratio { cost, weight } = load(slot);
-                    latencies.estimate(slot, now) * cost as f64 / f64::from(weight)
+                    latencies.estimate(pool, slot, now) * cost as f64 / f64::from(weight)
                 };
                 cost(second) < cost(first)
             }
@@ -115,30 +112,32 @@ impl TwoChoices {
 }
 
 impl Latencies {
-    const fn unobserved(options: &EwmaOptions) -> Estimate {
-        Estimate { latency: options.initial.as_nanos() as f64, at: Duration::ZERO }
-    }
-
-    fn reach(&mut self, slot: Slot) {
+    fn observe(&mut self, slot: Slot, latency: f64, now: Duration) {
         if self.estimates.len() <= slot.index() {
-            self.estimates.resize(slot.index() + 1, Self::unobserved(&self.options));
+            self.estimates.resize(slot.index() + 1, None);
+        }
+        match self.estimates.get_mut(slot.index()) {
+            Some(Some(estimate)) => estimate.observe(latency, now, self.options.decay),
+            Some(unobserved) => *unobserved = Some(Estimate { latency, at: now }),
+            None => {}
         }
     }
 
-    fn estimate(&self, slot: Slot, now: Duration) -> f64 {
-        let unobserved = Self::unobserved(&self.options);
-        self.estimates.get(slot.index()).unwrap_or(&unobserved).at(now, self.options.decay)
+    fn estimate(&self, pool: &Pool, slot: Slot, now: Duration) -> f64 {
+        let observed = self.estimates.get(slot.index()).copied().flatten();
+        let assumed =
+            || Estimate { latency: self.options.initial.as_nanos() as f64, at: pool.details(slot).added_at };
+        observed.unwrap_or_else(assumed).at(now, self.options.decay)
     }
 }
 
 impl Engine for TwoChoices {
     fn added(&mut self, _pool: &Pool, slot: Slot) {
         self.members.stale = true;
-        if let Some(latencies) = &mut self.latencies {
-            let unobserved = Latencies::unobserved(&latencies.options);
-            if let Some(estimate) = latencies.estimates.get_mut(slot.index()) {
-                *estimate = unobserved;
-            }
+        if let Some(Latencies { estimates, .. }) = &mut self.latencies
+            && let Some(estimate) = estimates.get_mut(slot.index())
+        {
+            *estimate = None;
         }
     }
 

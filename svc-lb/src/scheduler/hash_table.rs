@@ -44,13 +44,16 @@ pub(crate) fn source_table<T: Copy>(
     buckets
 }
 
-/// The port goes in before the multiplication (`ip_vs_sh_hashkey`).
-fn source_hash(client: SocketAddr, key: HashKey, offset: u32) -> u32 {
+/// The bucket of a client, or that of a probe of the fallback. The port goes in before the multiplication
+/// (`ip_vs_sh_hashkey`); the probes' offset starts at the hash itself, so that they start at twice the hash
+/// (`ip_vs_sh_get_fallback`).
+pub(crate) fn source_bucket(client: SocketAddr, key: HashKey, probe: Option<usize>) -> usize {
     let port = match key {
         HashKey::Address => 0,
         HashKey::AddressAndPort => u32::from(client.port()),
     };
-    (offset + hash_32(fold(client.ip()).wrapping_add(port), BITS)) % SIZE as u32
+    let hash = hash_32(fold(client.ip()).wrapping_add(port), BITS) as usize;
+    probe.map_or(hash, |offset| (hash + (offset + hash) % SIZE) % SIZE)
 }
 
 impl HashTable {
@@ -70,9 +73,8 @@ impl HashTable {
         self.buckets = source_table(pool.iter().map(|slot| (slot, weight(slot))), Slot::NONE);
     }
 
-    #[expect(clippy::indexing_slicing, reason = "every hash is taken modulo the table size")]
-    fn bucket(&self, hash: u32) -> Slot {
-        self.buckets[hash as usize % SIZE]
+    fn bucket(&self, bucket: usize) -> Option<Slot> {
+        self.buckets.get(bucket).copied().and_then(Slot::some)
     }
 }
 
@@ -94,20 +96,19 @@ impl Engine for HashTable {
         if self.stale {
             self.fill(pool);
         }
-        let (hash, fallback) = match self.key {
-            Key::Source(flags) => (source_hash(request.client, flags.key, 0), flags.fallback),
-            Key::Destination => (hash_32(fold(request.destination.ip()), BITS), Fallback::Refuse),
+        let (bucket, flags) = match self.key {
+            Key::Source(flags) => (source_bucket(request.client, flags.key, None), flags),
+            Key::Destination => (hash_32(fold(request.destination.ip()), BITS) as usize, HashFlags::NONE),
         };
-        let Some(slot) = self.bucket(hash).some() else { return Err(Missing::USABLE) };
+        let Some(slot) = self.bucket(bucket) else { return Err(Missing::USABLE) };
         if pool[slot].usable {
             return Ok(Choice::scheduled(slot));
         }
-        if fallback == Fallback::Refuse {
+        if flags.fallback == Fallback::Refuse {
             return Err(Missing::hashed(slot));
         }
-        // `ip_vs_sh_get_fallback`: the offset starts at the hash itself, so the probes start at twice the hash.
-        (0..SIZE as u32)
-            .map(|offset| self.bucket(hash + (offset + hash) % SIZE as u32))
+        (0..SIZE)
+            .filter_map(|probe| self.bucket(source_bucket(request.client, flags.key, Some(probe))))
             .find(|slot| pool[*slot].usable)
             .map(|slot| Choice { slot, reason: PickReason::Fallback })
             .ok_or(Missing::USABLE)

@@ -14,9 +14,10 @@ mod rr;
 mod twos;
 mod wrr;
 
+use core::net::SocketAddr;
 use core::time::Duration;
 
-use crate::backend::{Availability, BackendId};
+use crate::backend::Availability;
 use crate::pool::{Pool, Slot};
 use crate::request::Request;
 
@@ -27,7 +28,7 @@ pub use random::{ProbabilityRule, iptables_share, iptables_threshold};
 pub use ring::RingOptions;
 
 pub(crate) use alias::AliasTable;
-pub(crate) use hash_table::source_table;
+pub(crate) use hash_table::{source_bucket, source_table};
 pub(crate) use maglev::{MaglevMember, MaglevTable};
 pub(crate) use ring::Ring;
 
@@ -184,10 +185,10 @@ pub enum Refusal {
     #[error("no backend is usable")]
     NoneUsable,
     /// The hash leads to this backend, which takes nothing, and fallback is off.
-    #[error("the hash leads to a backend that takes no connections ({availability:?})")]
+    #[error("the hash leads to backend {backend}, which takes no connections ({availability:?})")]
     HashedUnusable {
         /// Where the hash leads.
-        backend: BackendId,
+        backend: SocketAddr,
         /// Why it cannot be used.
         availability: Availability,
     },
@@ -224,7 +225,7 @@ impl Missing {
         match self.0.some() {
             Some(slot) => {
                 let state = pool.state(slot);
-                Refusal::HashedUnusable { backend: state.id, availability: state.availability }
+                Refusal::HashedUnusable { backend: state.backend.address, availability: state.availability }
             }
             None if pool.len() == 0 => Refusal::NoBackends,
             None => Refusal::NoneUsable,

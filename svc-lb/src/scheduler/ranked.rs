@@ -45,7 +45,7 @@ impl Engine for Ranked {
     }
 
     #[inline(never)]
-    fn pick(&mut self, pool: &mut Pool, _request: &Request, _now: Duration) -> Result<Choice, Missing> {
+    fn pick(&mut self, _pool: &mut Pool, _request: &Request, _now: Duration) -> Result<Choice, Missing> {
         self.tree.winner().map(Choice::scheduled).ok_or(Missing::USABLE)
     }
 }

@@ -49,8 +49,9 @@ pub struct Changes {
     /// Services whose published state may differ, that is, what proxies and DNS make of them: the Service itself, its
     /// EndpointSlices or its Endpoints changed. A Service that is gone, or not there yet, is named too.
     pub published: Vec<ObjectRef>,
-    /// Policies that may decide otherwise: the policy itself, or what its subject, one of its peers or node selectors
-    /// select, changed. Address blocks are compared with addresses when a verdict is made and are not followed here.
+    /// Policies that have to be looked at again: the policy itself, a Pod that it applies to or applied to, the labels
+    /// of a namespace that make a difference to one of its selectors, or a node that is its peer changed. A Pod as a
+    /// peer touches nothing: verdicts look peers up by their labels and addresses, which are in the state itself.
     pub policies: Vec<ObjectKey>,
 }
 

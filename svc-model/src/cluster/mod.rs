@@ -93,7 +93,13 @@ macro_rules! stores {
             fn put(&mut self, object: Object, changes: &mut Collector) -> (ObjectKind, Id) {
                 match object {$(
                     Object::$kind(mut object) => {
-                        self.prepare_metadata(&mut object);
+                        if ObjectKind::$kind.scope() == Scope::Cluster {
+                            // Whatever a manifest says, such an object has none.
+                            object.metadata.namespace = SmolStr::default();
+                        }
+                        if ObjectKind::$kind == ObjectKind::Pod {
+                            self.share_labels(&mut object.metadata);
+                        }
                         let (id, outcome) = put(&mut self.objects.$table, object);
                         if let Put::Changed { old, new } = outcome {
                             let transition = if old.is_some() { Transition::Updated } else { Transition::Added };
@@ -114,6 +120,13 @@ macro_rules! stores {
                         }
                     }
                 )*}
+            }
+
+            /// The namespaces that are there or that some object lives in, in order.
+            pub fn namespace_names(&self) -> BTreeSet<SmolStr> {
+                let given = self.objects.namespaces.iter().map(|namespace| &namespace.metadata.name);
+                let used = core::iter::empty()$(.chain(self.objects.$table.namespaces()))*;
+                given.chain(used.filter(|namespace| !namespace.is_empty())).cloned().collect()
             }
 
             /// The objects of a kind that are not among those kept.
@@ -223,17 +236,6 @@ impl Cluster {
             }
         }
         changes.finish()
-    }
-
-    /// Objects of a cluster-scoped kind have no namespace, whatever their manifest says; Pods share their labels.
-    fn prepare_metadata<T: Kind>(&self, object: &mut T) {
-        let metadata = object.metadata_mut();
-        if T::SCOPE == Scope::Cluster && !metadata.namespace.is_empty() {
-            metadata.namespace = SmolStr::default();
-        }
-        if T::KIND == Pod::KIND {
-            self.pods.share_labels(metadata);
-        }
     }
 }
 

@@ -78,6 +78,11 @@ impl<T> Objects<T> {
         names.into_iter().flat_map(Tree::iter).filter_map(|(_, id)| self.by_id(*id))
     }
 
+    /// The namespaces that hold objects, in order.
+    pub(super) fn namespaces(&self) -> impl Iterator<Item = &SmolStr> {
+        self.names.iter().map(|(namespace, _)| namespace)
+    }
+
     pub(super) fn with_ids(&self) -> impl Iterator<Item = (Id, &Arc<T>)> {
         self.by_id.iter().map(|(id, object)| (*id, object))
     }

@@ -9,7 +9,7 @@ use super::objects::{Id, IdPool};
 use super::selector_index::demands_label;
 use super::tree::Tree;
 use crate::selector::{Operator, Requirement};
-use crate::{Labels, ObjectMeta, Pod, Selector};
+use crate::{Labels, Pod, Selector};
 
 /// Indexes over Pods.
 ///
@@ -43,13 +43,9 @@ struct NamespaceClasses {
 }
 
 impl PodIndex {
-    /// Makes a Pod share the labels of its class, if there is one already.
-    pub(super) fn share_labels(&self, pod: &mut ObjectMeta) {
-        if let Some(class) = self.find_class(&pod.namespace, &pod.labels)
-            && let Some(class) = self.class(class)
-        {
-            pod.labels = class.labels.clone();
-        }
+    /// The one copy of these labels that Pods of a namespace share, if some Pod has them.
+    pub(super) fn shared_labels(&self, namespace: &str, labels: &Labels) -> Option<&Labels> {
+        Some(&self.class(self.find_class(namespace, labels)?)?.labels)
     }
 
     /// Moves the Pod `id` from its old state to its new one.

@@ -1,4 +1,4 @@
-//! Policies by what their selectors select: Pods, namespaces, nodes.
+//! Policies by what their selectors select: subjects, namespaces, nodes.
 
 use alloc::vec::Vec;
 use smol_str::SmolStr;
@@ -9,20 +9,25 @@ use super::tree::Tree;
 use crate::object::ObjectKind;
 use crate::{
     AdminNetworkPolicySpec, ClusterNetworkPolicySpec, LabelSelector, Labels, NamespacedPodSelector,
-    NetworkPolicy, NetworkPolicyPeer, PolicySubject, Selector,
+    NetworkPolicy, PolicySubject, Selector,
 };
 
 /// Indexes over policies of every kind.
+///
+/// Pods are followed as subjects only. As peers they are many policies' at once (every policy that admits a
+/// namespace admits each Pod in it), and a verdict looks peers up by their labels anyway.
 #[derive(Clone, Default)]
 pub(super) struct PolicyIndex {
-    /// Pods of the policy's own namespace.
+    /// Subjects of NetworkPolicies, by namespace and Pod labels.
     local: Tree<SmolStr, SelectorIndex<TermId>>,
-    /// Pods of every namespace.
+    /// Subjects in every namespace, by Pod labels.
     everywhere: SelectorIndex<TermId>,
-    /// Pods of namespaces with certain labels, by those labels.
+    /// Subjects in some namespaces, by the labels of those, and the Pod selectors that go with them.
     across: SelectorIndex<TermId>,
-    /// The Pod selectors that go with `across`.
     across_pods: Tree<TermId, Selector>,
+    /// Namespaces of subjects and peers.
+    namespaces: SelectorIndex<TermId>,
+    /// Nodes that are peers.
     nodes: SelectorIndex<TermId>,
 }
 
@@ -32,10 +37,15 @@ pub(super) type PolicyId = (ObjectKind, Id);
 /// A policy and the position of the term among its terms.
 pub(super) type TermId = (PolicyId, u32);
 
-/// One selection in a policy, as subject or as peer.
+/// One selection in a policy.
 pub(super) enum Term {
+    /// Pods of the policy's own namespace, as subjects.
     Local(SmolStr, Selector),
+    /// Pods of namespaces, as subjects.
     Across { namespaces: Selector, pods: Selector },
+    /// Namespaces, whose Pods are peers.
+    Namespaces(Selector),
+    /// Nodes, as peers.
     Nodes(Selector),
 }
 
@@ -65,9 +75,11 @@ impl PolicyIndex {
                 self.everywhere.insert(id, pods)
             }
             Term::Across { namespaces, pods } => {
-                self.across.insert(id, namespaces);
+                self.across.insert(id, namespaces.clone());
                 self.across_pods.insert(id, pods);
+                self.namespaces.insert(id, namespaces);
             }
+            Term::Namespaces(namespaces) => self.namespaces.insert(id, namespaces),
             Term::Nodes(nodes) => self.nodes.insert(id, nodes),
         }
     }
@@ -87,13 +99,15 @@ impl PolicyIndex {
             Term::Across { namespaces, .. } => {
                 self.across.remove(&id, &namespaces);
                 self.across_pods.remove(|stored| stored.cmp(&id));
+                self.namespaces.remove(&id, &namespaces);
             }
+            Term::Namespaces(namespaces) => self.namespaces.remove(&id, &namespaces),
             Term::Nodes(nodes) => self.nodes.remove(&id, &nodes),
         }
     }
 
-    /// The terms that select a Pod, as subject or as peer.
-    pub(super) fn selecting_pod(&self, pod: PodView<'_>) -> Vec<TermId> {
+    /// The policies that apply to a Pod, in no order, some more than once.
+    pub(super) fn applying_to(&self, pod: PodView<'_>) -> Vec<PolicyId> {
         let local = self.local.get(|stored| stored.as_str().cmp(pod.namespace));
         let local = local.into_iter().flat_map(|index| index.matching(pod.labels));
         let everywhere = self.everywhere.matching(pod.labels);
@@ -101,12 +115,12 @@ impl PolicyIndex {
             let pods = self.across_pods.get(|stored| stored.cmp(id));
             pods.is_some_and(|pods| pods.matches(pod.labels))
         });
-        local.chain(everywhere).chain(across).copied().collect()
+        local.chain(everywhere).chain(across).map(|(policy, _)| *policy).collect()
     }
 
     /// The policies with a term that selects one of two sets of namespace labels, but not the other.
     pub(super) fn telling_namespaces_apart(&self, a: &Labels, b: &Labels) -> Vec<PolicyId> {
-        difference(self.across.matching(a), self.across.matching(b))
+        difference(self.namespaces.matching(a), self.namespaces.matching(b))
     }
 
     /// The policies that select a node.
@@ -136,34 +150,32 @@ fn compile(selector: &LabelSelector) -> Selector {
 
 /// The selections of a NetworkPolicy.
 pub(super) fn network_policy_terms(policy: &NetworkPolicy) -> Vec<Term> {
-    let namespace = &policy.metadata.namespace;
-    let peer = |peer: &NetworkPolicyPeer| match (&peer.namespace_selector, &peer.pod_selector) {
-        (None, None) => None,
-        (None, Some(pods)) => Some(Term::Local(namespace.clone(), compile(pods))),
-        (Some(namespaces), pods) => {
-            let pods = pods.as_ref().map_or(Selector::EVERYTHING, compile);
-            Some(Term::Across { namespaces: compile(namespaces), pods })
-        }
-    };
-    let subject = Term::Local(namespace.clone(), compile(&policy.spec.pod_selector));
-    let from = policy.spec.ingress.iter().flat_map(|rule| &rule.from).filter_map(peer);
-    let to = policy.spec.egress.iter().flat_map(|rule| &rule.to).filter_map(peer);
-    core::iter::once(subject).chain(from).chain(to).collect()
+    let spec = &policy.spec;
+    let subject = Term::Local(policy.metadata.namespace.clone(), compile(&spec.pod_selector));
+    let from = spec.ingress.iter().flat_map(|rule| &rule.from);
+    let peers = from.chain(spec.egress.iter().flat_map(|rule| &rule.to));
+    let namespaces = peers.filter_map(|peer| peer.namespace_selector.as_ref());
+    core::iter::once(subject).chain(namespaces.map(|n| Term::Namespaces(compile(n)))).collect()
 }
 
-/// The selections of the members that subjects and peers of cluster-scoped policies have in common.
-fn across(
-    namespaces: Option<&LabelSelector>,
-    pods: Option<&NamespacedPodSelector>,
-) -> impl Iterator<Item = Term> {
+/// The selections of a subject.
+fn subject(subject: &PolicySubject) -> impl Iterator<Item = Term> {
+    let namespaces = subject.namespaces.as_ref();
     let namespaces = namespaces.map(|n| Term::Across { namespaces: compile(n), pods: Selector::EVERYTHING });
-    let pods = pods
+    let pods = subject
+        .pods
+        .as_ref()
         .map(|p| Term::Across { namespaces: compile(&p.namespace_selector), pods: compile(&p.pod_selector) });
     namespaces.into_iter().chain(pods)
 }
 
-fn subject(subject: &PolicySubject) -> impl Iterator<Item = Term> {
-    across(subject.namespaces.as_ref(), subject.pods.as_ref())
+/// The namespaces of a peer.
+fn peer(
+    namespaces: Option<&LabelSelector>,
+    pods: Option<&NamespacedPodSelector>,
+) -> impl Iterator<Item = Term> {
+    let namespaces = namespaces.into_iter().chain(pods.map(|p| &p.namespace_selector));
+    namespaces.map(|n| Term::Namespaces(compile(n))).collect::<Vec<_>>().into_iter()
 }
 
 macro_rules! cluster_terms {
@@ -171,10 +183,10 @@ macro_rules! cluster_terms {
         $(#[$doc])*
         pub(super) fn $name(spec: &$spec) -> Vec<Term> {
             let from = spec.ingress.iter().flat_map(|rule| &rule.from);
-            let from = from.flat_map(|peer| across(peer.namespaces.as_ref(), peer.pods.as_ref()));
-            let to = spec.egress.iter().flat_map(|rule| &rule.to).flat_map(|peer| {
-                let nodes = peer.nodes.as_ref().map(|nodes| Term::Nodes(compile(nodes)));
-                across(peer.namespaces.as_ref(), peer.pods.as_ref()).chain(nodes)
+            let from = from.flat_map(|from| peer(from.namespaces.as_ref(), from.pods.as_ref()));
+            let to = spec.egress.iter().flat_map(|rule| &rule.to).flat_map(|to| {
+                let nodes = to.nodes.as_ref().map(|nodes| Term::Nodes(compile(nodes)));
+                peer(to.namespaces.as_ref(), to.pods.as_ref()).chain(nodes)
             });
             subject(&spec.subject).chain(from).chain(to).collect()
         }

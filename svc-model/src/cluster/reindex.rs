@@ -11,9 +11,18 @@ use super::policies::{
 };
 use super::query::effective_labels;
 use crate::object::*;
-use crate::{Labels, ObjectRef};
+use crate::{Labels, ObjectMeta, ObjectRef};
 
 impl Cluster {
+    /// Gives a Pod the labels of its former state, or of another Pod of its namespace, if they are equal.
+    pub(super) fn share_labels(&self, pod: &mut ObjectMeta) {
+        let former = self.pods().get(&pod.namespace, &pod.name).map(|former| &former.metadata.labels);
+        let shared = former.filter(|former| **former == pod.labels);
+        if let Some(labels) = shared.or_else(|| self.pods.shared_labels(&pod.namespace, &pod.labels)) {
+            pod.labels = labels.clone();
+        }
+    }
+
     pub(super) fn reindex_pod(
         &mut self,
         id: Id,
@@ -35,13 +44,11 @@ impl Cluster {
         let all = !same(old, new, policy_facets);
         if all || before != after {
             let namespace_labels = self.namespace_labels(namespace);
-            let selecting = |labels: &Labels| {
+            let applying = |labels: &Labels| {
                 let namespace_labels = &namespace_labels;
-                self.policies.selecting_pod(PodView { namespace, namespace_labels, labels })
+                self.policies.applying_to(PodView { namespace, namespace_labels, labels })
             };
-            // By term: a Pod that stops being a policy's peer and becomes its subject matters to it.
-            let terms = touched(before.as_ref(), after.as_ref(), all, selecting);
-            self.touch_policies(terms.into_iter().map(|(policy, _)| policy), changes);
+            self.touch_policies(touched(before.as_ref(), after.as_ref(), all, applying), changes);
         }
     }
 

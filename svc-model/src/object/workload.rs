@@ -100,6 +100,10 @@ api_struct! {
         pub parallelism: Option<i32>,
         /// How many Pods must end well; absent means one, or any.
         pub completions: Option<i32>,
+        /// `Indexed` gives each Pod a number; absent means `NonIndexed`.
+        pub completion_mode: Option<SmolStr>,
+        /// Whether the Job is on hold, without Pods; absent means no.
+        pub suspend: Option<bool>,
         /// What they are.
         pub template: PodTemplateSpec,
     }

@@ -6,6 +6,7 @@
 
 mod address;
 mod func;
+mod inspect;
 mod row;
 mod slab;
 mod term;
@@ -23,13 +24,14 @@ use svc_model::{Labels, ObjectRef, SmolStr};
 use crate::options::Options;
 use crate::policy::{Compiled, NamedPort, Policy, PolicyRef, Tier};
 
-pub(crate) use address::{Family, Range, ZoneId, Zones};
+pub(crate) use address::{Family, Range, ZoneId, Zones, bits};
 pub(crate) use func::{ALLOW, Code, DENY, FIRST_RULE, UNKNOWN};
 pub(crate) use row::{PeerKey, Row, Scratch};
 pub(crate) use slab::Slab;
 pub(crate) use term::{NamespaceLabels, Tagged, TermId, Terms};
 pub use update::Touched;
 pub(crate) use update::pod_ref;
+pub(crate) use verdict::End;
 
 pub(crate) type Map<K, V> = hashbrown::HashMap<K, V, foldhash::fast::FixedState>;
 

@@ -7,7 +7,7 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use super::func::{Code, Effect, FIRST_RULE, Func, ISOLATED, Standing, State};
+use super::func::{Code, Effect, FIRST_RULE, Func, ISOLATED, Standing, State, UNKNOWN};
 use super::term::{TermCode, TermId, Terms};
 use super::{Map, Peer, PeerId, PolicyCode, PolicyEntry, PolicyId, Slab};
 use crate::policy::{Action, Direction, NamedPort, Rule, Tier};
@@ -281,6 +281,14 @@ impl Row {
     /// The two outcomes of an unknown verdict.
     pub(crate) fn branches(&self, code: Code) -> Option<(Code, Code)> {
         self.branches.get(code.reason() as usize).copied()
+    }
+
+    /// A code, or both outcomes of an unknown one.
+    pub(crate) fn branches_of(&self, code: Code) -> [Code; 2] {
+        match self.branches(code).filter(|_| code.verdict() == UNKNOWN) {
+            Some((allow, deny)) => [allow, deny],
+            None => [code, code],
+        }
     }
 
     fn set(&mut self, peer: PeerId, func: u32) {

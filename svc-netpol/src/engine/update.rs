@@ -422,7 +422,7 @@ impl Engine {
         }
     }
 
-    pub(super) fn labels_of<'a>(&'a self, namespace: &'a str) -> NamespaceLabels<'a> {
+    pub(crate) fn labels_of<'a>(&'a self, namespace: &'a str) -> NamespaceLabels<'a> {
         match self.namespaces.get(namespace).and_then(|entry| entry.labels.as_ref()) {
             Some(labels) => NamespaceLabels::Known(labels),
             None => NamespaceLabels::Named(namespace),

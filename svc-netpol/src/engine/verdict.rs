@@ -19,9 +19,16 @@ pub(crate) struct End<'a> {
     pub(crate) kind: Option<&'a Kind>,
     pub(crate) peer: PeerId,
     pod: Option<(&'a ObjectRef, &'a PodEntry)>,
-    address: Option<IpAddr>,
+    pub(crate) address: Option<IpAddr>,
     /// Whether no address is known, so that blocks may or may not find it.
     unaddressed: bool,
+}
+
+impl<'a> End<'a> {
+    /// Its named ports; an address outside has none.
+    pub(crate) fn names(&self) -> &'a [NamedPort] {
+        self.kind.filter(|kind| !kind.is_host()).map_or(&[], |kind| &kind.key.ports)
+    }
 }
 
 /// What one side of a flow comes to, before anything is put into words.
@@ -145,8 +152,7 @@ impl Engine {
         }
         let Some((reference, entry)) = pod else {
             let ip = ip.ok_or(Missing::CommonFamily)?;
-            let ident = self.ident_ids.get(&(None, self.zones.of(ip))).and_then(|id| self.idents.get(*id));
-            let peer = ident.and_then(|ident| ident.peer).unwrap_or(PeerId::MAX);
+            let peer = self.outside_peer(ip).unwrap_or(PeerId::MAX);
             return Ok(End { kind: None, peer, pod: None, address: Some(ip), unaddressed: false });
         };
         let ident = entry.idents.get(family as usize).copied().flatten();
@@ -298,32 +304,5 @@ impl Engine {
         missing.sort_unstable();
         missing.dedup();
         missing
-    }
-}
-
-/// What matrices are made of.
-impl Engine {
-    /// Every Pod that has a peer in a family: with an address of it, or without any.
-    pub(crate) fn pod_peers(&self, family: Family) -> impl Iterator<Item = (&ObjectRef, &Kind, PeerId)> {
-        self.pods.iter().filter_map(move |(reference, pod)| {
-            let ident = pod.idents.get(family as usize).copied().flatten()?;
-            Some((reference, self.kinds.get(pod.kind)?, self.idents.get(ident)?.peer?))
-        })
-    }
-
-    /// Every range of addresses with the peer that it is, were it outside.
-    pub(crate) fn outside_peers(&self, family: Family) -> impl Iterator<Item = (Range, PeerId)> {
-        self.zones.ranges(family).filter_map(|(range, zone)| {
-            let ident = self.ident_ids.get(&(None, zone))?;
-            Some((range, self.idents.get(*ident)?.peer?))
-        })
-    }
-
-    pub(crate) fn rows(&self) -> impl Iterator<Item = (RowId, &Row)> {
-        self.rows.iter()
-    }
-
-    pub(crate) fn row(&self, id: RowId) -> Option<&Row> {
-        self.rows.get(id)
     }
 }

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use svc_netpol::model::*;
 use svc_netpol::{
-    Baseline, Direction, Endpoint, HostNetwork, IpBlocks, Missing, OwnNode, Policy, PolicyKind, PolicyRef, Reason,
-    SelfTraffic, Traffic, Verdict,
+    Baseline, Direction, Endpoint, HostNetwork, IpBlocks, Missing, OwnNode, Policy, PolicyKind, PolicyRef,
+    Reason, SelfTraffic, Traffic, Verdict,
 };
 
 use super::world::World;
@@ -36,7 +36,9 @@ impl Why {
             Reason::OwnNode => Self::OwnNode,
             Reason::Default => Self::Default,
             Reason::Isolated { policies } => Self::Isolated(policies.clone()),
-            Reason::Rule(r) => Self::Rule { policy: r.policy.clone(), rule: r.rule, peer: r.peer, port: r.port },
+            Reason::Rule(r) => {
+                Self::Rule { policy: r.policy.clone(), rule: r.rule, peer: r.peer, port: r.port }
+            }
             Reason::Undetermined { .. } | Reason::NoEndpoint(_) => panic!("not a single reason: {reason}"),
         }
     }
@@ -62,7 +64,13 @@ fn and(a: Tri, b: impl FnOnce() -> Tri) -> Tri {
     match a {
         Some(false) => Some(false),
         Some(true) => b(),
-        None => if b() == Some(false) { Some(false) } else { None },
+        None => {
+            if b() == Some(false) {
+                Some(false)
+            } else {
+                None
+            }
+        }
     }
 }
 
@@ -121,7 +129,8 @@ impl World {
                 found.map(|(_, pod)| (Some(pod), None)).ok_or(Missing::Pod(reference))
             }
             Endpoint::Address(ip) => {
-                let holder = self.pods().find(|(_, pod)| !self.is_host(pod) && pod.addresses().any(|a| a == ip));
+                let holder =
+                    self.pods().find(|(_, pod)| !self.is_host(pod) && pod.addresses().any(|a| a == ip));
                 Ok((holder.map(|(_, pod)| pod), Some(ip)))
             }
         };
@@ -149,13 +158,24 @@ impl World {
         ))
     }
 
-    fn side(&self, direction: Direction, subject: &End<'_>, peer: &End<'_>, to: &End<'_>, traffic: Traffic) -> Outcome {
+    fn side(
+        &self,
+        direction: Direction,
+        subject: &End<'_>,
+        peer: &End<'_>,
+        to: &End<'_>,
+        traffic: Traffic,
+    ) -> Outcome {
         let allowed = |why| Outcome { allow: Some(why), deny: None };
-        if direction == Direction::Ingress && self.options.own_node == OwnNode::Allowed && self.own_node(subject, peer) {
+        if direction == Direction::Ingress
+            && self.options.own_node == OwnNode::Allowed
+            && self.own_node(subject, peer)
+        {
             return allowed(Why::OwnNode);
         }
         let Some(pod) = subject.pod.filter(|pod| !self.is_host(pod)) else { return allowed(Why::NotSubject) };
-        if self.options.self_traffic == SelfTraffic::Allowed && peer.pod.is_some_and(|p| std::ptr::eq(p, pod)) {
+        if self.options.self_traffic == SelfTraffic::Allowed && peer.pod.is_some_and(|p| std::ptr::eq(p, pod))
+        {
             return allowed(Why::SelfTraffic);
         }
         let mut policies = self.policies();
@@ -172,7 +192,11 @@ impl World {
         };
         let is_network = |policy: &&Policy| matches!(policy, Policy::Network(_));
         let rules = |keep: &dyn Fn(&&Policy) -> bool| -> Vec<Rule<'_>> {
-            policies.iter().filter(keep).flat_map(|p| self.rules(p, direction, pod, peer, to, traffic)).collect()
+            policies
+                .iter()
+                .filter(keep)
+                .flat_map(|p| self.rules(p, direction, pod, peer, to, traffic))
+                .collect()
         };
 
         let (mut open, mut passed) = (true, false);
@@ -194,7 +218,7 @@ impl World {
         };
         consult(rules(&is_admin), false, &mut open);
         open |= std::mem::take(&mut passed);
-        let mut isolating = |direction: Direction| -> Vec<PolicyRef> {
+        let isolating = |direction: Direction| -> Vec<PolicyRef> {
             let of = policies.iter().filter(is_network).filter(|p| self.isolates(p, direction, pod));
             of.map(Policy::policy_ref).collect()
         };
@@ -203,7 +227,8 @@ impl World {
         let mut consult = |rules: Vec<Rule<'_>>, open: &mut bool| {
             for rule in rules {
                 let Some(sure) = rule.matches().filter(|_| *open) else { continue };
-                let slot = if rule.action == PolicyAction::Deny { &mut outcome.deny } else { &mut outcome.allow };
+                let slot =
+                    if rule.action == PolicyAction::Deny { &mut outcome.deny } else { &mut outcome.allow };
                 slot.get_or_insert_with(|| rule.why());
                 *open = !sure;
             }
@@ -236,7 +261,9 @@ impl World {
             Direction::Ingress => policy.spec.isolates(PolicyType::Ingress),
             Direction::Egress => policy.spec.isolates(PolicyType::Egress),
         };
-        listed && policy.metadata.namespace == pod.metadata.namespace && selects(&policy.spec.pod_selector, pod)
+        listed
+            && policy.metadata.namespace == pod.metadata.namespace
+            && selects(&policy.spec.pod_selector, pod)
     }
 
     fn namespace(&self, selector: &LabelSelector, name: &str) -> Tri {
@@ -248,7 +275,10 @@ impl World {
                 Some(selector.matches(&labels))
             }
             _ => selector.requirements().iter().fold(Some(true), |all, requirement| {
-                and(all, || (requirement.key() == "kubernetes.io/metadata.name").then(|| requirement.matches(Some(name))))
+                and(all, || {
+                    (requirement.key() == "kubernetes.io/metadata.name")
+                        .then(|| requirement.matches(Some(name)))
+                })
             }),
         }
     }
@@ -259,7 +289,12 @@ impl World {
         and(Some(selects(pods, pod)), || self.namespace(namespaces, &pod.metadata.namespace))
     }
 
-    fn pod_peer(&self, namespaces: &Option<LabelSelector>, pods: &Option<NamespacedPodSelector>, end: &End<'_>) -> Option<Tri> {
+    fn pod_peer(
+        &self,
+        namespaces: &Option<LabelSelector>,
+        pods: &Option<NamespacedPodSelector>,
+        end: &End<'_>,
+    ) -> Option<Tri> {
         match (namespaces, pods) {
             (Some(namespaces), _) => Some(self.pods_in(namespaces, &LabelSelector::default(), end)),
             (None, Some(pods)) => Some(self.pods_in(&pods.namespace_selector, &pods.pod_selector, end)),
@@ -269,7 +304,9 @@ impl World {
 
     fn network_peer(&self, peer: &NetworkPolicyPeer, policy: &NetworkPolicy, end: &End<'_>) -> Tri {
         if let Some(block) = &peer.ip_block {
-            if end.pod.is_some_and(|pod| !self.is_host(pod)) && self.options.ip_blocks == IpBlocks::ExternalOnly {
+            if end.pod.is_some_and(|pod| !self.is_host(pod))
+                && self.options.ip_blocks == IpBlocks::ExternalOnly
+            {
                 return Some(false);
             }
             let ip = end.ip?;
@@ -281,7 +318,9 @@ impl World {
         match &peer.namespace_selector {
             Some(namespaces) => self.pods_in(namespaces, pods, end),
             None => Some(end.pod.is_some_and(|pod| {
-                !self.is_host(pod) && pod.metadata.namespace == policy.metadata.namespace && selects(pods, pod)
+                !self.is_host(pod)
+                    && pod.metadata.namespace == policy.metadata.namespace
+                    && selects(pods, pod)
             })),
         }
     }
@@ -292,7 +331,9 @@ impl World {
         }
         if let Some(nodes) = &peer.nodes {
             let nodes = self.objects.values().filter_map(|object| match object {
-                Object::Node(node) if Selector::try_from(nodes).unwrap().matches(&node.metadata.labels) => Some(node),
+                Object::Node(node) if Selector::try_from(nodes).unwrap().matches(&node.metadata.labels) => {
+                    Some(node)
+                }
                 _ => None,
             });
             let addresses: BTreeSet<IpAddr> = nodes.flat_map(Node::addresses).collect();
@@ -324,7 +365,9 @@ impl World {
             .collect();
         let named = |name: &str, protocol: Option<Protocol>| {
             let port = |(n, p, number): &(SmolStr, Protocol, u16)| {
-                n == name && protocol.is_none_or(|protocol| protocol == *p) && Traffic::new(*p, *number) == traffic
+                n == name
+                    && protocol.is_none_or(|protocol| protocol == *p)
+                    && Traffic::new(*p, *number) == traffic
             };
             names.iter().any(port)
         };
@@ -344,7 +387,9 @@ impl World {
                     return vec![];
                 }
                 let lists: Vec<(&[NetworkPolicyPeer], &[NetworkPolicyPort])> = match direction {
-                    Direction::Ingress => network.spec.ingress.iter().map(|r| (&*r.from, &*r.ports)).collect(),
+                    Direction::Ingress => {
+                        network.spec.ingress.iter().map(|r| (&*r.from, &*r.ports)).collect()
+                    }
                     Direction::Egress => network.spec.egress.iter().map(|r| (&*r.to, &*r.ports)).collect(),
                 };
                 let port = |port: &NetworkPolicyPort| match &port.port {
@@ -353,7 +398,8 @@ impl World {
                     Some(first) => {
                         let first = first.number().unwrap().get();
                         let last = port.end_port.map_or(first, |last| last.number().unwrap().get());
-                        traffic.protocol() == port.protocol() && (first..=last).contains(&traffic.port().unwrap_or(0))
+                        traffic.protocol() == port.protocol()
+                            && (first..=last).contains(&traffic.port().unwrap_or(0))
                     }
                 };
                 let lists = lists.into_iter().enumerate();
@@ -367,7 +413,8 @@ impl World {
                     .collect()
             }
             Policy::Cluster(cluster) => {
-                let applies = self.pod_peer(&cluster.spec.subject.namespaces, &cluster.spec.subject.pods, &end);
+                let applies =
+                    self.pod_peer(&cluster.spec.subject.namespaces, &cluster.spec.subject.pods, &end);
                 let transport = |of: Protocol, t: &ClusterNetworkPolicyTransport| {
                     traffic.protocol() == Some(of)
                         && t.destination_port.as_ref().is_none_or(|port| match &port.range {
@@ -385,17 +432,22 @@ impl World {
                 let ports = |ports: &[ClusterNetworkPolicyProtocol]| {
                     (!ports.is_empty()).then(|| ports.iter().map(port).collect::<Vec<_>>())
                 };
-                let closed = |i: usize, action: &Sent<PolicyAction>, peers: Option<Vec<Tri>>, ports| match peers {
-                    Some(peers) => rule(i, action.get().unwrap(), applies.unwrap(), Some(peers), ports),
-                    None if action.is("Accept") => rule(i, PolicyAction::Accept, Some(false), None, None),
-                    None => rule(i, PolicyAction::Deny, applies.unwrap(), None, None),
-                };
+                let closed =
+                    |i: usize, action: &Sent<PolicyAction>, peers: Option<Vec<Tri>>, ports| match peers {
+                        Some(peers) => rule(i, action.get().unwrap(), applies.unwrap(), Some(peers), ports),
+                        None if action.is("Accept") => rule(i, PolicyAction::Accept, Some(false), None, None),
+                        None => rule(i, PolicyAction::Deny, applies.unwrap(), None, None),
+                    };
                 match direction {
                     Direction::Ingress => {
                         let rules = cluster.spec.ingress.iter().enumerate();
                         rules
                             .map(|(i, r)| {
-                                let peers = r.from.iter().map(|p| self.pod_peer(&p.namespaces, &p.pods, peer)).collect();
+                                let peers = r
+                                    .from
+                                    .iter()
+                                    .map(|p| self.pod_peer(&p.namespaces, &p.pods, peer))
+                                    .collect();
                                 closed(i, &r.action, peers, ports(&r.protocols))
                             })
                             .collect()
@@ -411,8 +463,12 @@ impl World {
                     }
                 }
             }
-            Policy::Admin(admin) => self.admin_rules(&admin.spec, direction, &end, peer, traffic, &named, &rule),
-            Policy::BaselineAdmin(admin) => self.admin_rules(&admin.spec, direction, &end, peer, traffic, &named, &rule),
+            Policy::Admin(admin) => {
+                self.admin_rules(&admin.spec, direction, &end, peer, traffic, &named, &rule)
+            }
+            Policy::BaselineAdmin(admin) => {
+                self.admin_rules(&admin.spec, direction, &end, peer, traffic, &named, &rule)
+            }
         }
     }
 
@@ -434,7 +490,8 @@ impl World {
             p.port_number.as_ref().is_some_and(|n| {
                 traffic.protocol() == Some(protocol(&n.protocol)) && n.port.value() == number
             }) || p.port_range.as_ref().is_some_and(|r| {
-                traffic.protocol() == Some(protocol(&r.protocol)) && (r.start.value()..=r.end.value()).contains(&number)
+                traffic.protocol() == Some(protocol(&r.protocol))
+                    && (r.start.value()..=r.end.value()).contains(&number)
             }) || p.named_port.as_ref().is_some_and(|name| named(name, None))
         };
         let ports = |ports: &Option<Vec<AdminNetworkPolicyPort>>| {
@@ -450,7 +507,8 @@ impl World {
                 let rules = spec.ingress.iter().enumerate();
                 rules
                     .map(|(i, r)| {
-                        let peers = r.from.iter().map(|p| self.pod_peer(&p.namespaces, &p.pods, peer)).collect();
+                        let peers =
+                            r.from.iter().map(|p| self.pod_peer(&p.namespaces, &p.pods, peer)).collect();
                         closed(i, &r.action, peers, ports(&r.ports))
                     })
                     .collect()
@@ -483,7 +541,13 @@ impl Rule<'_> {
     /// `Some(true)` it matches, `Some(false)` perhaps, `None` it doesn't.
     fn matches(&self) -> Option<bool> {
         let peers = self.peers.as_ref().map_or(Some(true), |peers| {
-            if peers.contains(&Some(true)) { Some(true) } else if peers.contains(&None) { None } else { Some(false) }
+            if peers.contains(&Some(true)) {
+                Some(true)
+            } else if peers.contains(&None) {
+                None
+            } else {
+                Some(false)
+            }
         });
         let ports = self.ports.as_ref().is_none_or(|ports| ports.contains(&true));
         match and(self.applies, || and(peers, || Some(ports))) {

@@ -9,9 +9,7 @@ use proptest::option;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use svc_netpol::model::{Object, ObjectRef};
-use svc_netpol::{
-    Baseline, Endpoint, HostNetwork, IpBlocks, Options, OwnNode, SelfTraffic, Traffic,
-};
+use svc_netpol::{Baseline, Endpoint, HostNetwork, IpBlocks, Options, OwnNode, SelfTraffic, Traffic};
 
 /// Objects by kind and name: what a cluster is, whatever happened before.
 #[derive(Debug, Clone, Default)]
@@ -61,12 +59,13 @@ fn labels() -> impl Strategy<Value = Value> + Clone {
 
 fn selector() -> impl Strategy<Value = Value> + Clone {
     let values = vec(pick(&["a", "b", "f", ""]), 1..3);
-    let expression = (pick(&["app", "tier"]), 0..4u8, values).prop_map(|(key, operator, values)| match operator {
-        0 => json!({"key": key, "operator": "In", "values": values}),
-        1 => json!({"key": key, "operator": "NotIn", "values": values}),
-        2 => json!({"key": key, "operator": "Exists"}),
-        _ => json!({"key": key, "operator": "DoesNotExist"}),
-    });
+    let expression =
+        (pick(&["app", "tier"]), 0..4u8, values).prop_map(|(key, operator, values)| match operator {
+            0 => json!({"key": key, "operator": "In", "values": values}),
+            1 => json!({"key": key, "operator": "NotIn", "values": values}),
+            2 => json!({"key": key, "operator": "Exists"}),
+            _ => json!({"key": key, "operator": "DoesNotExist"}),
+        });
     prop_oneof![
         2 => Just(json!({})),
         3 => labels().prop_map(|labels| json!({"matchLabels": labels})),
@@ -94,20 +93,24 @@ fn namespace() -> impl Strategy<Value = Object> {
 
 fn node() -> impl Strategy<Value = Object> {
     (1..3u8, labels()).prop_map(|(n, labels)| {
-        object("Node", json!({
-            "metadata": {"name": format!("node-{n}"), "labels": labels},
-            "status": {"addresses": [
-                {"type": "InternalIP", "address": format!("172.20.0.{n}")},
-                {"type": "Hostname", "address": format!("node-{n}")},
-            ]},
-        }))
+        object(
+            "Node",
+            json!({
+                "metadata": {"name": format!("node-{n}"), "labels": labels},
+                "status": {"addresses": [
+                    {"type": "InternalIP", "address": format!("172.20.0.{n}")},
+                    {"type": "Hostname", "address": format!("node-{n}")},
+                ]},
+            }),
+        )
     })
 }
 
 fn pod() -> impl Strategy<Value = Object> {
     let ports = vec((pick(&["web", "dns"]), pick(&["TCP", "UDP"]), pick(&[53, 80, 81])), 0..3);
     let ports = ports.prop_map(|ports| {
-        let port = |(name, protocol, port)| json!({"name": name, "protocol": protocol, "containerPort": port});
+        let port =
+            |(name, protocol, port)| json!({"name": name, "protocol": protocol, "containerPort": port});
         ports.into_iter().map(port).collect::<Vec<_>>()
     });
     let addresses = prop_oneof![
@@ -121,15 +124,18 @@ fn pod() -> impl Strategy<Value = Object> {
         |(namespace, name, labels, ports, addresses, phase, host, node)| {
             let addresses = if host { vec![format!("172.20.0.{node}")] } else { addresses };
             let ips: Vec<Value> = addresses.iter().map(|ip| json!({"ip": ip})).collect();
-            object("Pod", json!({
-                "metadata": {"namespace": namespace, "name": name, "labels": labels},
-                "spec": {
-                    "nodeName": format!("node-{node}"),
-                    "hostNetwork": host,
-                    "containers": [{"name": "c", "ports": ports}],
-                },
-                "status": {"phase": phase, "podIPs": ips},
-            }))
+            object(
+                "Pod",
+                json!({
+                    "metadata": {"namespace": namespace, "name": name, "labels": labels},
+                    "spec": {
+                        "nodeName": format!("node-{node}"),
+                        "hostNetwork": host,
+                        "containers": [{"name": "c", "ports": ports}],
+                    },
+                    "status": {"phase": phase, "podIPs": ips},
+                }),
+            )
         },
     )
 }
@@ -158,10 +164,13 @@ fn network_policy() -> impl Strategy<Value = Object> {
     let types = option::of(vec(pick(&["Ingress", "Egress"]), 1..3));
     (pick(&NAMESPACES), pick(&["k", "l", "m"]), selector(), rules, types).prop_map(
         |(namespace, name, pods, (ingress, egress), types)| {
-            object("NetworkPolicy", json!({
-                "metadata": {"namespace": namespace, "name": name},
-                "spec": {"podSelector": pods, "ingress": ingress, "egress": egress, "policyTypes": types},
-            }))
+            object(
+                "NetworkPolicy",
+                json!({
+                    "metadata": {"namespace": namespace, "name": name},
+                    "spec": {"podSelector": pods, "ingress": ingress, "egress": egress, "policyTypes": types},
+                }),
+            )
         },
     )
 }
@@ -193,7 +202,15 @@ fn cluster_policy() -> impl Strategy<Value = Object> {
         2 => pick(&["web", "dns"]).prop_map(|name| json!({"namedPort": name})),
     ];
     let rules = (
-        vec((pick(&["Accept", "Deny", "Pass"]), vec(from, 1..3), vec(protocol.clone(), 0..3), vec(port.clone(), 0..3)), 0..3),
+        vec(
+            (
+                pick(&["Accept", "Deny", "Pass"]),
+                vec(from, 1..3),
+                vec(protocol.clone(), 0..3),
+                vec(port.clone(), 0..3),
+            ),
+            0..3,
+        ),
         vec((pick(&["Accept", "Deny", "Pass"]), vec(to, 1..3), vec(protocol, 0..3), vec(port, 0..3)), 0..3),
     );
     let kind = pick(&["ClusterNetworkPolicy", "AdminNetworkPolicy", "BaselineAdminNetworkPolicy"]);
@@ -252,7 +269,8 @@ pub(crate) const TRAFFIC: [Traffic; 6] = [
 
 /// Ends of connections worth asking for: every Pod that could be, and addresses inside and outside.
 pub(crate) fn endpoints() -> Vec<Endpoint<'static>> {
-    let pods = NAMESPACES.iter().flat_map(|namespace| ["p", "q", "r"].map(|name| Endpoint::pod(namespace, name)));
+    let pods =
+        NAMESPACES.iter().flat_map(|namespace| ["p", "q", "r"].map(|name| Endpoint::pod(namespace, name)));
     let addresses = ["10.0.0.1", "10.0.0.6", "172.20.0.1", "172.20.0.2", "8.8.8.8", "fd00::1", "2001:db8::1"];
     let addresses = addresses.iter().map(|ip| Endpoint::Address(ip.parse::<IpAddr>().unwrap()));
     pods.chain(addresses).collect()

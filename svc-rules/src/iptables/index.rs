@@ -193,6 +193,11 @@ impl Index {
         self.runs.iter().flat_map(|run| &run.entries).map(|entry| &entry.name)
     }
 
+    /// The ports of each Service, in order.
+    pub(super) fn services(&self) -> impl Iterator<Item = &[Port]> {
+        self.runs.iter().flat_map(|run| &run.entries).map(|entry| &*entry.ports)
+    }
+
     /// All ports, in order.
     pub(super) fn ports(&self) -> impl Iterator<Item = &Port> {
         self.runs.iter().flat_map(|run| &run.entries).flat_map(|entry| &entry.ports)

@@ -10,4 +10,4 @@ mod text;
 
 pub use chain::{Chain, ChainHash, ChainKind, ServiceChain, SharedChain, Table};
 pub use jump::{CANARY, Jump, Packets, jumps};
-pub use sync::{FullCause, Mode, Proxy, StaleChains, Sync};
+pub use sync::{FullCause, Mode, Proxy, Sections, StaleChains, Sync};

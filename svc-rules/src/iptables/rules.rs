@@ -267,6 +267,11 @@ impl Rules {
                 w.text(" --random-fully");
             }
         });
+        self.mark_masq(sink);
+    }
+
+    /// The rule that marks packets to be masqueraded.
+    pub(super) fn mark_masq(&self, sink: &mut impl Sink) {
         sink.rule(Chain::Shared(SharedChain::MarkMasq), |w| {
             w.text("-j MARK --or-mark ").text(&self.mark);
         });
@@ -296,7 +301,6 @@ impl Rules {
             }
         }
     }
-
 
     /// A port's rules in the shared chains of the filter table.
     pub(super) fn filter(&self, port: &Port, sink: &mut impl Sink) {
@@ -402,6 +406,12 @@ impl Rules {
 
     /// The rules in a port's own chains.
     pub(super) fn service(&self, port: &Port, sink: &mut impl Sink) {
+        self.traffic(port, sink);
+        self.endpoints(port, sink);
+    }
+
+    /// Those in the chains that lead to endpoints.
+    pub(super) fn traffic(&self, port: &Port, sink: &mut impl Sink) {
         self.masquerade_internal(port, sink);
         if port.has_external_chain() {
             self.external(port, sink);
@@ -414,7 +424,6 @@ impl Rules {
                 self.spread(port, set, sink);
             }
         }
-        self.endpoints(port, sink);
     }
 
     fn masquerade_internal(&self, port: &Port, sink: &mut impl Sink) {
@@ -534,7 +543,8 @@ impl Rules {
         }
     }
 
-    fn endpoints(&self, port: &Port, sink: &mut impl Sink) {
+    /// Those in the chains of single endpoints.
+    pub(super) fn endpoints(&self, port: &Port, sink: &mut impl Sink) {
         let service = &port.plan.service;
         let comment = |w: &mut Vec<u8>| {
             if port.comments == Comments::All {

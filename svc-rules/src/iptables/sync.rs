@@ -5,12 +5,13 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::mem;
+use core::num::NonZeroUsize;
 
 use smol_str::SmolStr;
 use svc_endpoints::view::{PortKey, SliceCache, ViewChanges, Viewpoint};
 use svc_model::{ObjectRef, Protocol, Service};
 
-use super::chain::{Chain, ChainKind, ServiceChain};
+use super::chain::{Chain, ChainKind, ServiceChain, SharedChain};
 use super::delta::Delta;
 use super::index::Index;
 use super::rules::{Comments, Lines, Port, Rules};
@@ -39,6 +40,20 @@ pub enum StaleChains {
     /// Leave them for a later sync: nothing leads to them. In large clusters the reference deletes them once a sync
     /// period only.
     Keep,
+}
+
+/// How a full sync is divided.
+///
+/// A table takes effect at its `COMMIT`. The nft variant of `iptables-restore` needs a time that grows much faster
+/// than the number of rules before one `COMMIT`, so a full text in sections is loaded many times faster.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Sections {
+    /// One section for each table, as the reference writes it.
+    #[default]
+    Whole,
+    /// First the chains of single Services, at most this many Services in a section, then all that leads to them.
+    /// Between two sections every Service works, by its old rules or by its new ones.
+    OfServices(NonZeroUsize),
 }
 
 /// Why a sync had to be full although less was asked for.
@@ -99,6 +114,7 @@ pub struct Proxy {
     foreign: BTreeSet<SmolStr>,
     listed: u64,
     must_be_full: Option<FullCause>,
+    sections: Sections,
     awaits_outcome: Option<StaleChains>,
     delta: Delta,
 }
@@ -119,6 +135,7 @@ impl Proxy {
             foreign: BTreeSet::new(),
             listed: 0,
             must_be_full: Some(FullCause::First),
+            sections: Sections::Whole,
             awaits_outcome: None,
             delta: Delta::default(),
         }
@@ -193,6 +210,11 @@ impl Proxy {
             }
         }
         self.require_full();
+    }
+
+    /// Sets how full syncs are divided from now on.
+    pub fn set_sections(&mut self, sections: Sections) {
+        self.sections = sections;
     }
 
     /// Whether there are more endpoints than the threshold for large clusters.
@@ -329,15 +351,23 @@ impl Proxy {
 
     fn write_tables(&self, mode: Mode, stale: StaleChains, out: &mut Vec<u8>) {
         let rules = &self.rules;
-        out.text("*filter\n");
         let mut lines = Lines(out);
+        let sections = match self.sections {
+            Sections::OfServices(most) if mode == Mode::Full => Some(most),
+            _ => None,
+        };
+        if let Some(most) = sections {
+            self.write_sections(most, &mut lines);
+        }
+        let own = || self.rewritten(mode).filter(|_| sections.is_none());
+        lines.0.text("*filter\n");
         rules.filter_chains().for_each(|chain| lines.chain(Chain::Shared(chain)));
         rules.filter_head(&mut lines);
         self.index.ports().for_each(|port| rules.filter(port, &mut lines));
         rules.filter_tail(&mut lines);
         lines.0.text("COMMIT\n*nat\n");
         rules.nat_chains().for_each(|chain| lines.chain(Chain::Shared(chain)));
-        for port in self.rewritten(mode) {
+        for port in own() {
             port.for_each_chain(|chain| lines.chain(Chain::Service(chain)));
         }
         if stale == StaleChains::Delete {
@@ -345,11 +375,28 @@ impl Proxy {
         }
         rules.nat_head(&mut lines);
         self.index.ports().for_each(|port| rules.dispatch(port, &mut lines));
-        self.rewritten(mode).for_each(|port| rules.service(port, &mut lines));
+        own().for_each(|port| rules.service(port, &mut lines));
         if stale == StaleChains::Delete {
             self.delete_stale(lines.0);
         }
         rules.nat_tail(&mut lines);
+        lines.0.text("COMMIT\n");
+    }
+
+    /// The chains of single Services, in sections of the nat table. Only `KUBE-MARK-MASQ` must be there before.
+    fn write_sections(&self, most: NonZeroUsize, lines: &mut Lines<'_>) {
+        lines.0.text("*nat\n");
+        lines.chain(Chain::Shared(SharedChain::MarkMasq));
+        self.rules.mark_masq(lines);
+        let services: Vec<_> = self.index.services().collect();
+        for services in services.chunks(most.get()) {
+            lines.0.text("COMMIT\n*nat\n");
+            let ports = || services.iter().copied().flatten();
+            ports().for_each(|port| port.for_each_chain(|chain| lines.chain(Chain::Service(chain))));
+            // In this order the tool needs about half the time.
+            ports().for_each(|port| self.rules.endpoints(port, lines));
+            ports().for_each(|port| self.rules.traffic(port, lines));
+        }
         lines.0.text("COMMIT\n");
     }
 

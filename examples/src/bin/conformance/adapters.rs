@@ -14,7 +14,10 @@ macro_rules! areas {
 }
 
 areas! {
+    "alloc" = alloc "../../../../svc-model/tests/conformance/alloc.rs";
     "dns" = dns "../../../../svc-dns/tests/conformance/dns.rs";
+    "endpoints" = endpoints "../../../../svc-endpoints/tests/conformance/endpoints.rs";
+    "endpointslice" = endpointslice "../../../../svc-endpoints/tests/conformance/endpointslice.rs";
     "env" = env "../../../../svc-dns/tests/conformance/env.rs";
     "iptables" = iptables "../../../../svc-rules/tests/conformance/iptables.rs";
     "netpol" = netpol "../../../../svc-netpol/tests/conformance/netpol.rs";

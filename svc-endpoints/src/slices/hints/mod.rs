@@ -7,9 +7,9 @@ use core::fmt;
 
 use svc_model::{AddressType, Endpoint, IpFamily, Sent, Service, TrafficDistribution};
 
-pub(crate) use auto::assign;
 pub use auto::{HintRefusal, ZoneShare};
-pub(crate) use distribution::{distribute, remove};
+pub(crate) use auto::{assign, plan_zones};
+pub(crate) use distribution::{distribute, hint, remove};
 
 use super::reconcile::Config;
 
@@ -101,6 +101,6 @@ impl fmt::Display for HintEvent {
 }
 
 /// Hints count ready endpoints only, and an unknown condition is not ready here.
-fn is_ready(endpoint: &Endpoint) -> bool {
+pub(crate) fn is_ready(endpoint: &Endpoint) -> bool {
     endpoint.conditions.ready == Some(true)
 }
