@@ -29,6 +29,11 @@ pub(super) fn rule(words: &mut Words<'_>, family: TableFamily) -> Result<Rule> {
             Some(word) if word.is("comment") => {
                 words.next();
                 rule.comment = Some(next(words, "comment")?.text.into());
+                // Nothing comes after it.
+                return match words.peek() {
+                    Some(word) if !word.ends() => Err(unexpected(&word)),
+                    _ => Ok(rule),
+                };
             }
             Some(_) => {
                 let before = *words;
