@@ -6,15 +6,18 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use ipnet::IpNet;
-use svc_dns::{Kubelet, Options, Zones};
+use svc_dns::{Kubelet, Options, OptionsError, Zones};
 use svc_endpoints::legacy::Mirror;
 use svc_endpoints::slices::{Config, History, Nodes, Reconciler, selector_of};
 use svc_endpoints::view::{SliceCache, Viewpoint};
+use svc_endpoints::why::{Cause, Situation, diagnose};
 use svc_model::workload::{self, PlanOptions, Shortfall, workload_of};
 use svc_model::{
-    Cluster, EndpointSlice, IpFamily, Kind, Node, Object, ObjectRef, Pod, Sent, Service,
+    Cluster, EndpointSlice, Endpoints, IpFamily, Kind, KubeProxyConfiguration, Node, Object, ObjectRef, Pod,
+    Sent, Service,
 };
 use svc_netpol::Engine;
+use svc_rules::{LocalDetector, NodeFacts, ProxyConfig, ProxyMode};
 
 use crate::input::Input;
 
@@ -78,9 +81,18 @@ impl World {
 
     /// The zones of cluster DNS.
     pub fn zones(&self) -> Zones {
-        let mut zones = Zones::new(Options::default()).expect("the default options agree");
+        self.zones_with(Options::default()).expect("the default options agree")
+    }
+
+    /// The zones of cluster DNS, served as the options say.
+    ///
+    /// # Errors
+    ///
+    /// If the options contradict each other.
+    pub fn zones_with(&self, options: Options) -> Result<Zones, OptionsError> {
+        let mut zones = Zones::new(options)?;
         zones.replace_all(&self.objects());
-        zones
+        Ok(zones)
     }
 
     /// What a kubelet of this cluster tells its Pods about DNS.
@@ -120,7 +132,9 @@ impl World {
             .map(|pod| pod.metadata.namespace.to_string())
             .collect();
         if let Some(other) = elsewhere.first() {
-            bail!("no Pod or workload `{name}` in namespace {namespace}; there is one in {other}: say {other}/{name}");
+            bail!(
+                "no Pod or workload `{name}` in namespace {namespace}; there is one in {other}: say {other}/{name}"
+            );
         }
         let names: Vec<_> =
             self.cluster.pods().in_namespace(namespace).map(|pod| pod.metadata.name.as_str()).collect();
@@ -152,27 +166,83 @@ impl World {
 
     /// The place that a node looks at endpoints from.
     pub fn viewpoint(&self, node: &str) -> Viewpoint {
-        self.cluster.nodes().get("", node).map_or_else(|| Viewpoint::node(node), |node| Viewpoint::from(&**node))
+        self.cluster
+            .nodes()
+            .get("", node)
+            .map_or_else(|| Viewpoint::node(node), |node| Viewpoint::from(&**node))
     }
 
     /// The families in which there are Pods.
     pub fn families(&self) -> Vec<IpFamily> {
-        let mut families: Vec<_> =
-            self.cluster.pods().iter().flat_map(|pod| pod.addresses().map(IpFamily::of).collect::<Vec<_>>()).collect();
+        let mut families: Vec<_> = self
+            .cluster
+            .pods()
+            .iter()
+            .flat_map(|pod| pod.addresses().map(IpFamily::of).collect::<Vec<_>>())
+            .collect();
         families.sort();
         families.dedup();
         if families.is_empty() { vec![IpFamily::Ipv4] } else { families }
     }
 
-    /// Why a Service that ought to have endpoints has none that can be used; `None` if it has some, or is none to
-    /// have any.
+    /// Why a Service that ought to have endpoints has none that takes traffic; `None` if one does, or if none is
+    /// meant to (ExternalName).
     pub fn why_no_endpoints(&self, service: &Service) -> Option<Cause> {
         let slices = self.cluster.slices_of(&service.object_ref());
-        let usable = |e: &svc_model::Endpoint| e.conditions.is_ready() || e.conditions.is_serving();
-        if slices.iter().flat_map(|slice| &slice.endpoints).any(usable) {
+        let takes_traffic = |endpoint: &svc_model::Endpoint| {
+            endpoint.conditions.is_ready()
+                || (endpoint.conditions.is_serving() && endpoint.conditions.is_terminating())
+        };
+        if slices.iter().flat_map(|slice| &slice.endpoints).any(takes_traffic) {
             return None;
         }
-        Some(Cause { text: "no endpoints".into() })
+        let nodes: Nodes = self.cluster.nodes().iter().map(|node| &**node).collect();
+        let pods: Vec<&Pod> = self.cluster.pods().iter().map(|pod| &**pod).collect();
+        let slices: Vec<&EndpointSlice> = slices.iter().map(|slice| &***slice).collect();
+        let endpoints: Vec<&Endpoints> = self.cluster.endpoints().iter().map(|object| &**object).collect();
+        let situation =
+            Situation { service, pods: &pods, nodes: &nodes, slices: &slices, endpoints: &endpoints };
+        diagnose(&situation, &Config::default())
+            .causes
+            .into_iter()
+            .find(|cause| *cause != Cause::ExternalName)
+    }
+
+    /// kube-proxy's configuration, if the manifests have one.
+    fn proxy_file(&self) -> KubeProxyConfiguration {
+        self.cluster
+            .kube_proxy_configurations()
+            .iter()
+            .next()
+            .map(|config| (**config).clone())
+            .unwrap_or_default()
+    }
+
+    /// The mode that kube-proxy is configured for.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such mode.
+    pub fn proxy_mode(&self) -> Result<ProxyMode> {
+        Ok(ProxyMode::of(&self.proxy_file())?)
+    }
+
+    /// What a node's proxy goes by. Where the configuration doesn't say how local Pods are told, they are told by
+    /// the network of all Pods.
+    ///
+    /// # Errors
+    ///
+    /// If the configuration has values that can't be used.
+    pub fn proxy_config(&self, node: &Node, family: IpFamily) -> Result<ProxyConfig> {
+        let file = self.proxy_file();
+        let mut config = ProxyConfig::settle(&file, &NodeFacts::from(node), family)?;
+        if file.detect_local_mode.is_empty()
+            && config.local_detector == LocalDetector::None
+            && let Some(network) = self.pod_network(family)
+        {
+            config.local_detector = LocalDetector::Cidr(network);
+        }
+        Ok(config)
     }
 
     /// The network that the Pods of a family lie in: the smallest that has all of the nodes' ranges.
@@ -192,7 +262,7 @@ impl World {
     }
 
     /// All objects that DNS and policies look at.
-    fn objects(&self) -> Vec<Object> {
+    pub fn objects(&self) -> Vec<Object> {
         fn all<T: Kind + Clone + Into<Object>>(objects: &svc_model::cluster::Objects<T>) -> Vec<Object> {
             objects.iter().map(|object| T::clone(object).into()).collect()
         }
@@ -216,10 +286,7 @@ impl World {
 /// The EndpointSlices that the controllers would add to those that are there: of Services with a
 /// selector from their Pods, of Services without one from hand-written Endpoints.
 fn derive_slices(cluster: &Cluster) -> Vec<EndpointSlice> {
-    let mut nodes = Nodes::new();
-    for node in cluster.nodes().iter() {
-        let _ = nodes.apply(node);
-    }
+    let nodes: Nodes = cluster.nodes().iter().map(|node| &**node).collect();
     let reconciler = Reconciler::new(Config::default());
     let mirror = Mirror::default();
     let mut slices = Vec::new();
@@ -249,10 +316,3 @@ fn named(service: &ObjectRef, slices: Vec<EndpointSlice>) -> impl Iterator<Item 
         slice
     })
 }
-
-/// Temporary.
-#[derive(Clone, Debug)]
-pub struct Cause { text: String }
-impl Cause { /// x
- pub fn advice(&self) -> Option<String> { None } }
-impl std::fmt::Display for Cause { fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { f.write_str(&self.text) } }

@@ -4,17 +4,21 @@
 
 extern crate alloc;
 
+pub mod audit;
 mod config;
 pub mod host;
 pub mod ipset;
 pub mod iptables;
+pub mod ipvsadm;
 pub mod nft;
 pub mod outcome;
 pub mod packet;
 pub mod plan;
+pub mod policy;
 mod settle;
 mod walk;
 pub mod xtables;
 
 pub use config::{LocalDetector, NodePortAddresses, ProxyConfig};
 pub use settle::{ConfigError, ConfigErrors, NodeFacts, ProxyMode};
+pub use walk::Kernel;

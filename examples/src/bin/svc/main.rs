@@ -1,7 +1,11 @@
 //! `svc`: everything between "a Service was applied" and "this packet goes to that Pod".
 
 mod common;
+mod dns;
+mod endpoints;
+mod env;
 mod inspect;
+mod lb;
 mod trace;
 
 use std::io::Write;
@@ -33,8 +37,16 @@ enum Color {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Which names there are, what a Pod's resolver makes of one, and why one leads nowhere.
+    Dns(dns::Args),
+    /// The environment variables of Services that a Pod's containers see.
+    Env(env::Args),
     /// Which Services are there, what stands behind them, and why one has nothing.
     Inspect(inspect::Args),
+    /// How schedulers spread requests over backends.
+    Lb(lb::LbArgs),
+    /// The EndpointSlices of Services, what a node uses of them, and why.
+    Endpoints(endpoints::Args),
     /// What happens to a connection: name, Service, endpoints, policy, rules, Pod.
     Trace(trace::Args),
 }
@@ -49,7 +61,11 @@ fn main() -> ExitCode {
     .write_global();
     let mut out = std::io::BufWriter::new(anstream::stdout());
     let result = match args.command {
+        Command::Dns(args) => dns::run(&args, &mut out),
+        Command::Env(args) => env::run(&args, &mut out),
         Command::Inspect(args) => inspect::run(&args, &mut out),
+        Command::Lb(args) => lb::run(args, &mut out),
+        Command::Endpoints(args) => endpoints::run(&args, &mut out),
         Command::Trace(args) => trace::run(&args, &mut out),
     };
     match result.and_then(|code| Ok(out.flush().map(|()| code)?)) {
