@@ -15,7 +15,7 @@ use svc_netpol::{Decision, Endpoint, Engine, Flow, Traffic, Verdict};
 
 pub use self::name::{NameStep, Query};
 pub use self::party::{Destination, Source};
-pub use self::rules::{Mode, RulesStep, RuleHit};
+pub use self::rules::{Mode, RuleHit, RulesStep, proxy_config};
 use crate::world::World;
 
 /// What is asked.

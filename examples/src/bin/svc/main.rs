@@ -1,7 +1,9 @@
 //! `svc`: everything between "a Service was applied" and "this packet goes to that Pod".
 
+mod audit;
 mod common;
 mod inspect;
+mod rules;
 mod trace;
 
 use std::io::Write;
@@ -35,6 +37,10 @@ enum Color {
 enum Command {
     /// Which Services are there, what stands behind them, and why one has nothing.
     Inspect(inspect::Args),
+    /// The rules that a node gets, whole or as a change.
+    Rules(rules::Args),
+    /// Whether a node has the rules that it should have.
+    Audit(audit::Args),
     /// What happens to a connection: name, Service, endpoints, policy, rules, Pod.
     Trace(trace::Args),
 }
@@ -50,6 +56,8 @@ fn main() -> ExitCode {
     let mut out = std::io::BufWriter::new(anstream::stdout());
     let result = match args.command {
         Command::Inspect(args) => inspect::run(&args, &mut out),
+        Command::Rules(args) => rules::run(&args, &mut out),
+        Command::Audit(args) => audit::run(&args, &mut out),
         Command::Trace(args) => trace::run(&args, &mut out),
     };
     match result.and_then(|code| Ok(out.flush().map(|()| code)?)) {
