@@ -10,6 +10,7 @@ pub mod host;
 pub mod ipset;
 pub mod iptables;
 pub mod nft;
+pub mod nftables;
 pub mod outcome;
 pub mod packet;
 pub mod plan;

@@ -65,7 +65,7 @@ impl From<&Finding> for Row {
 
 pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<ExitCode> {
     let world = args.input.world()?;
-    let config = configuration(&world, args.node.as_deref(), args.family.model(), None)?;
+    let (_, config) = configuration(&world, args.node.as_deref(), args.family.model(), Some("iptables"))?;
     let place = args.iptables_save.display().to_string();
     let text = if place == "-" {
         let mut text = String::new();

@@ -10,11 +10,11 @@ use svc_examples::input::Input;
 use svc_examples::output::{BAD, BOLD, DIM, GOOD, styled};
 use svc_examples::trace::proxy_config;
 use svc_examples::world::World;
-use svc_model::IpFamily;
+use svc_model::{IpFamily, Kind};
 use svc_rules::iptables::{Mode, Proxy, Sections, StaleChains};
 use svc_rules::packet::Family;
 use svc_rules::xtables::Ruleset;
-use svc_rules::{NodeFacts, ProxyConfig, ProxyMode};
+use svc_rules::{NodeFacts, ProxyConfig, ProxyMode, nftables};
 
 /// Options of `svc rules`.
 #[derive(clap::Args)]
@@ -86,7 +86,7 @@ pub(crate) fn configuration(
     node: Option<&str>,
     family: IpFamily,
     mode: Option<&str>,
-) -> Result<ProxyConfig> {
+) -> Result<(ProxyMode, ProxyConfig)> {
     let node = world.node(node)?;
     let sent = world.cluster.kube_proxy_configurations().iter().next();
     let wanted = match (mode, sent) {
@@ -94,20 +94,20 @@ pub(crate) fn configuration(
         (None, Some(sent)) => ProxyMode::of(sent)?.as_str().to_owned(),
         (None, None) => ProxyMode::default().as_str().to_owned(),
     };
-    match ProxyMode::ALL.iter().find(|mode| mode.as_str() == wanted) {
-        Some(ProxyMode::Iptables) => {}
-        Some(mode) => bail!("rules of mode {mode} cannot be written yet; iptables can"),
+    let mode = match ProxyMode::ALL.into_iter().find(|mode| mode.as_str() == wanted) {
+        Some(ProxyMode::Ipvs) => bail!("rules of mode ipvs cannot be written yet; those of iptables and nftables can"),
+        Some(mode) => mode,
         None => bail!("no proxy mode `{wanted}`: there are iptables, ipvs and nftables"),
-    }
+    };
     let assumed = proxy_config(world, &node.metadata.name, family);
-    let Some(sent) = sent else { return Ok(assumed) };
+    let Some(sent) = sent else { return Ok((mode, assumed)) };
     let mut config = (**sent).clone();
     config.mode = wanted.into();
     let mut settled = ProxyConfig::settle(&config, &NodeFacts::from(&*node), family)?;
     if config.detect_local_mode.is_empty() && settled.local_detector == Default::default() {
         settled.local_detector = assumed.local_detector;
     }
-    Ok(settled)
+    Ok((mode, settled))
 }
 
 pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<ExitCode> {
@@ -115,7 +115,13 @@ pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<ExitCode> {
         return diff(args, old, new, out);
     }
     let world = World::new(Input::read(&args.filename, &args.namespace)?)?;
-    let config = configuration(&world, args.node.as_deref(), args.family.model(), args.mode.as_deref())?;
+    let (mode, config) = configuration(&world, args.node.as_deref(), args.family.model(), args.mode.as_deref())?;
+    for note in &world.notes {
+        anstream::eprintln!("{}", styled(DIM, format_args!("assumed: {note}")));
+    }
+    if mode == ProxyMode::Nftables {
+        return nftables(args, &world, config, out);
+    }
     let mut proxy = Proxy::new(config);
     if let Some(most) = args.sections {
         proxy.set_sections(Sections::OfServices(most));
@@ -138,17 +144,43 @@ pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<ExitCode> {
     };
     let _ = proxy.sync(&world.endpoints, mode, StaleChains::Delete, &mut text);
     out.write_all(&text)?;
-    for note in &world.notes {
-        anstream::eprintln!("{}", styled(DIM, format_args!("assumed: {note}")));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The transaction for `nft -f -`.
+fn nftables(args: &Args, world: &World, config: ProxyConfig, out: &mut dyn Write) -> Result<ExitCode> {
+    if args.partial || args.sections.is_some() {
+        bail!("--partial and --sections are for mode iptables: in nftables mode every change is as small as --delta");
     }
+    let mut proxy = nftables::Proxy::new(config);
+    let mut text = String::new();
+    if let Some(since) = &args.since {
+        let old = World::new(Input::read(&[since], &args.namespace)?)?;
+        old.cluster.services().iter().for_each(|service| _ = proxy.apply(service));
+        let _ = proxy.sync(&old.endpoints, nftables::Scope::Full, &mut text);
+        proxy.succeeded();
+        text.clear();
+        let mut slices = old.endpoints;
+        proxy.touch(&slices.replace_all(world.cluster.endpoint_slices().iter().map(|slice| &**slice)));
+        for service in old.cluster.services().iter() {
+            proxy.remove(&service.object_ref());
+        }
+    }
+    world.cluster.services().iter().for_each(|service| _ = proxy.apply(service));
+    let scope = if args.delta { nftables::Scope::Changes } else { nftables::Scope::Full };
+    let _ = proxy.sync(&world.endpoints, scope, &mut text);
+    out.write_all(text.as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// The rules of a node after a full sync, as a model.
 fn ruleset(args: &Args, path: &PathBuf) -> Result<Ruleset> {
     let world = World::new(Input::read(&[path], &args.namespace)?)?;
-    let config = configuration(&world, args.node.as_deref(), args.family.model(), args.mode.as_deref())
+    let (mode, config) = configuration(&world, args.node.as_deref(), args.family.model(), args.mode.as_deref())
         .with_context(|| path.display().to_string())?;
+    if mode != ProxyMode::Iptables {
+        bail!("--diff is for mode iptables; for nftables use --since A --delta");
+    }
     let mut proxy = Proxy::new(config);
     proxy.replace_all(world.cluster.services().iter().map(|service| &**service));
     let mut text = Vec::new();
