@@ -4,12 +4,24 @@
 //! Inputs are made here: backends 10.2.0.0/16 port 80 with weights 1 to 5 in turn, clients from 10.200.0.0 up. Picks
 //! that count a connection are timed in rounds of 1,000, and released outside the measured time.
 
+use std::future::Future;
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use svc_lb::{AffinityOptions, Backend, Balancer, BalancerOptions, Request, Scheduler, SplitMix64};
+use rand::SeedableRng;
+use rand::distr::Distribution;
+use rand::distr::weighted::WeightedIndex;
+use rand_distr::weighted::WeightedAliasIndex;
+use svc_lb::{
+    AffinityOptions, Backend, Balancer, BalancerOptions, Request, Scheduler, SharedBalancer, SplitMix64,
+};
+use tower::Service;
+use tower::balance::p2c::Balance;
+use tower::discover::ServiceList;
+use tower::load::{CompleteOnResponse, PendingRequests};
 
 const SIZES: [u32; 5] = [2, 10, 100, 1_000, 10_000];
 const ROUND: u64 = 1_000;
@@ -132,5 +144,127 @@ fn affinity(c: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, picks, tables, affinity);
+/// The shared face: what one thread pays, and what each pays when all cores pick at once.
+fn shared(c: &mut Criterion) {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    for name in ["rr", "random", "weighted-random", "least-request", "mh", "ring-hash", "wlc"] {
+        let mut group = c.benchmark_group(format!("shared/{name}"));
+        for count in [10, 1_000] {
+            let balancer = SharedBalancer::new(name.parse().unwrap()).unwrap();
+            let backends: Vec<Backend> = (0..count).map(backend).collect();
+            balancer.publish(&backends).unwrap();
+            for threads in [1, cores] {
+                group.bench_function(BenchmarkId::new(format!("{threads} threads"), count), |b| {
+                    b.iter_custom(|iterations| shared_rounds(&balancer, threads, iterations));
+                });
+            }
+        }
+    }
+}
+
+/// The time one thread takes for its picks while the others make as many.
+fn shared_rounds(balancer: &SharedBalancer, threads: usize, iterations: u64) -> Duration {
+    std::thread::scope(|scope| {
+        let run = |seed| {
+            let mut picker = balancer.picker();
+            move || {
+                let mut random = SplitMix64::new(seed);
+                let start = Instant::now();
+                for _ in 0..iterations {
+                    let entropy = random.next();
+                    let request = Request::new(client(entropy as u32 & 0xffff)).with_entropy(entropy);
+                    drop(black_box(picker.connect(black_box(&request))));
+                }
+                start.elapsed()
+            }
+        };
+        let workers: Vec<_> = (0..threads as u64).map(|seed| scope.spawn(run(seed))).collect();
+        workers.into_iter().map(|worker| worker.join().unwrap()).max().unwrap_or_default()
+    })
+}
+
+/// Crates that a user would otherwise take, each at its own algorithm and by its own public call.
+///
+/// `pingora-load-balancing` is left out: it brings Pingora's whole HTTP and TLS stack into the build. Its
+/// ring, `pingora-ketama`, is here.
+fn peers(c: &mut Criterion) {
+    let mut random = SplitMix64::new(7);
+    for count in SIZES {
+        let weights = || (0..count).map(|number| backend(number).weight);
+        let mut rng = rand::rngs::SmallRng::seed_from_u64(7);
+
+        let index = WeightedIndex::new(weights()).unwrap();
+        c.bench_function(&format!("peer/rand WeightedIndex/{count}"), |b| b.iter(|| index.sample(&mut rng)));
+        let alias = WeightedAliasIndex::new(weights().collect()).unwrap();
+        c.bench_function(&format!("peer/rand_distr WeightedAliasIndex/{count}"), |b| {
+            b.iter(|| alias.sample(&mut rng));
+        });
+
+        if count <= 1_000 {
+            let addresses = (0..count).map(|number| backend(number).address);
+            let table = maglev::Maglev::with_capacity(addresses.clone(), 4093);
+            c.bench_function(&format!("peer/maglev/{count}"), |b| {
+                b.iter(|| {
+                    *maglev::ConsistentHasher::get(&table, &client(random.next() as u32 & 0xffff).ip())
+                        .unwrap()
+                });
+            });
+            c.bench_function(&format!("peer/maglev table build/{count}"), |b| {
+                b.iter(|| maglev::Maglev::with_capacity(addresses.clone(), 4093));
+            });
+        }
+
+        let buckets: Vec<_> = (0..count)
+            .map(backend)
+            .map(|backend| pingora_ketama::Bucket::new(backend.address, backend.weight))
+            .collect();
+        let ring = pingora_ketama::Continuum::new(&buckets);
+        c.bench_function(&format!("peer/pingora-ketama/{count}"), |b| {
+            b.iter(|| {
+                let IpAddr::V4(client) = client(random.next() as u32 & 0xffff).ip() else { return None };
+                ring.node(&client.octets())
+            });
+        });
+
+        let mut balance = tower_balance(count);
+        let mut context = Context::from_waker(Waker::noop());
+        c.bench_function(&format!("peer/tower p2c/{count}"), |b| {
+            b.iter(|| {
+                let ready = Service::<()>::poll_ready(&mut balance, &mut context);
+                assert!(ready.is_ready());
+                // The service answers at once, so that the pick is all there is to time.
+                let mut answer = std::pin::pin!(balance.call(()));
+                answer.as_mut().poll(&mut context)
+            });
+        });
+    }
+}
+
+/// A backend that is always ready and answers at once.
+#[derive(Clone)]
+struct Instantly;
+
+impl Service<()> for Instantly {
+    type Response = ();
+    type Error = std::convert::Infallible;
+    type Future = std::future::Ready<Result<(), Self::Error>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, (): ()) -> Self::Future {
+        std::future::ready(Ok(()))
+    }
+}
+
+type Loaded = PendingRequests<Instantly>;
+
+fn tower_balance(count: u32) -> Balance<ServiceList<Vec<Loaded>>, ()> {
+    let services =
+        (0..count).map(|_| PendingRequests::new(Instantly, CompleteOnResponse::default())).collect();
+    Balance::new(ServiceList::new::<()>(services))
+}
+
+criterion_group!(benches, picks, tables, affinity, shared, peers);
 criterion_main!(benches);

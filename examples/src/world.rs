@@ -6,15 +6,18 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use ipnet::IpNet;
-use svc_dns::{Kubelet, Options, Zones};
+use svc_dns::{Kubelet, Options, OptionsError, Zones};
 use svc_endpoints::legacy::Mirror;
 use svc_endpoints::slices::{Config, History, Nodes, Reconciler, selector_of};
 use svc_endpoints::view::{SliceCache, Viewpoint};
+use svc_endpoints::why::{self, Cause, NearMiss, Situation};
 use svc_model::workload::{self, PlanOptions, Shortfall, workload_of};
 use svc_model::{
-    Cluster, EndpointSlice, IpFamily, Kind, Node, Object, ObjectRef, Pod, Sent, Service,
+    Cluster, EndpointSlice, IpFamily, Kind, KubeProxyConfiguration, Node, Object, ObjectRef, Pod, Sent,
+    Service,
 };
 use svc_netpol::Engine;
+use svc_rules::{LocalDetector, NodeFacts, ProxyConfig, ProxyMode};
 
 use crate::input::Input;
 
@@ -78,9 +81,18 @@ impl World {
 
     /// The zones of cluster DNS.
     pub fn zones(&self) -> Zones {
-        let mut zones = Zones::new(Options::default()).expect("the default options agree");
+        self.zones_with(Options::default()).expect("the default options agree")
+    }
+
+    /// The zones of cluster DNS, served as the options say.
+    ///
+    /// # Errors
+    ///
+    /// If the options contradict each other.
+    pub fn zones_with(&self, options: Options) -> Result<Zones, OptionsError> {
+        let mut zones = Zones::new(options)?;
         zones.replace_all(&self.objects());
-        zones
+        Ok(zones)
     }
 
     /// What a kubelet of this cluster tells its Pods about DNS.
@@ -120,7 +132,9 @@ impl World {
             .map(|pod| pod.metadata.namespace.to_string())
             .collect();
         if let Some(other) = elsewhere.first() {
-            bail!("no Pod or workload `{name}` in namespace {namespace}; there is one in {other}: say {other}/{name}");
+            bail!(
+                "no Pod or workload `{name}` in namespace {namespace}; there is one in {other}: say {other}/{name}"
+            );
         }
         let names: Vec<_> =
             self.cluster.pods().in_namespace(namespace).map(|pod| pod.metadata.name.as_str()).collect();
@@ -152,27 +166,100 @@ impl World {
 
     /// The place that a node looks at endpoints from.
     pub fn viewpoint(&self, node: &str) -> Viewpoint {
-        self.cluster.nodes().get("", node).map_or_else(|| Viewpoint::node(node), |node| Viewpoint::from(&**node))
+        self.cluster
+            .nodes()
+            .get("", node)
+            .map_or_else(|| Viewpoint::node(node), |node| Viewpoint::from(&**node))
     }
 
     /// The families in which there are Pods.
     pub fn families(&self) -> Vec<IpFamily> {
-        let mut families: Vec<_> =
-            self.cluster.pods().iter().flat_map(|pod| pod.addresses().map(IpFamily::of).collect::<Vec<_>>()).collect();
+        let mut families: Vec<_> = self
+            .cluster
+            .pods()
+            .iter()
+            .flat_map(|pod| pod.addresses().map(IpFamily::of).collect::<Vec<_>>())
+            .collect();
         families.sort();
         families.dedup();
         if families.is_empty() { vec![IpFamily::Ipv4] } else { families }
     }
 
-    /// Why a Service that ought to have endpoints has none that can be used; `None` if it has some, or is none to
-    /// have any.
+    /// Why a Service that ought to have endpoints has none that takes traffic; `None` if one does, or if none is
+    /// meant to (ExternalName).
     pub fn why_no_endpoints(&self, service: &Service) -> Option<Cause> {
-        let slices = self.cluster.slices_of(&service.object_ref());
-        let usable = |e: &svc_model::Endpoint| e.conditions.is_ready() || e.conditions.is_serving();
-        if slices.iter().flat_map(|slice| &slice.endpoints).any(usable) {
+        let slices: Vec<EndpointSlice> = self.slices_of(service);
+        let takes_traffic = |endpoint: &svc_model::Endpoint| {
+            endpoint.conditions.is_ready()
+                || (endpoint.conditions.is_serving() && endpoint.conditions.is_terminating())
+        };
+        if slices.iter().flat_map(|slice| &slice.endpoints).any(takes_traffic) {
             return None;
         }
-        Some(Cause { text: "no endpoints".into() })
+        let pods: Vec<Pod> = self.cluster.pods().iter().map(|pod| Pod::clone(pod)).collect();
+        let key = service.object_ref();
+        let endpoints: Vec<_> = self
+            .cluster
+            .endpoints()
+            .get(&key.namespace, &key.name)
+            .map(|e| (**e).clone())
+            .into_iter()
+            .collect();
+        let situation = Situation {
+            service,
+            pods: &pods,
+            nodes: &nodes(&self.cluster),
+            slices: &slices,
+            endpoints: &endpoints,
+        };
+        let diagnosis = why::diagnose(&situation, &Config::default());
+        diagnosis.causes.into_iter().find(|cause| *cause != Cause::ExternalName)
+    }
+
+    /// The EndpointSlices of a Service, by name.
+    pub fn slices_of(&self, service: &Service) -> Vec<EndpointSlice> {
+        self.cluster
+            .slices_of(&service.object_ref())
+            .into_iter()
+            .map(|slice| EndpointSlice::clone(slice))
+            .collect()
+    }
+
+    /// kube-proxy's configuration, if the manifests have one.
+    fn proxy_file(&self) -> KubeProxyConfiguration {
+        self.cluster
+            .kube_proxy_configurations()
+            .iter()
+            .next()
+            .map(|config| (**config).clone())
+            .unwrap_or_default()
+    }
+
+    /// The mode that kube-proxy is configured for.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such mode.
+    pub fn proxy_mode(&self) -> Result<ProxyMode> {
+        Ok(ProxyMode::of(&self.proxy_file())?)
+    }
+
+    /// What a node's proxy goes by. Where the configuration doesn't say how local Pods are told, they are told by
+    /// the network of all Pods.
+    ///
+    /// # Errors
+    ///
+    /// If the configuration has values that can't be used.
+    pub fn proxy_config(&self, node: &Node, family: IpFamily) -> Result<ProxyConfig> {
+        let file = self.proxy_file();
+        let mut config = ProxyConfig::settle(&file, &NodeFacts::from(node), family)?;
+        if file.detect_local_mode.is_empty()
+            && config.local_detector == LocalDetector::None
+            && let Some(network) = self.pod_network(family)
+        {
+            config.local_detector = LocalDetector::Cidr(network);
+        }
+        Ok(config)
     }
 
     /// The network that the Pods of a family lie in: the smallest that has all of the nodes' ranges.
@@ -192,7 +279,7 @@ impl World {
     }
 
     /// All objects that DNS and policies look at.
-    fn objects(&self) -> Vec<Object> {
+    pub fn objects(&self) -> Vec<Object> {
         fn all<T: Kind + Clone + Into<Object>>(objects: &svc_model::cluster::Objects<T>) -> Vec<Object> {
             objects.iter().map(|object| T::clone(object).into()).collect()
         }
@@ -213,13 +300,18 @@ impl World {
     }
 }
 
-/// The EndpointSlices that the controllers would add to those that are there: of Services with a
-/// selector from their Pods, of Services without one from hand-written Endpoints.
-fn derive_slices(cluster: &Cluster) -> Vec<EndpointSlice> {
+fn nodes(cluster: &Cluster) -> Nodes {
     let mut nodes = Nodes::new();
     for node in cluster.nodes().iter() {
         let _ = nodes.apply(node);
     }
+    nodes
+}
+
+/// The EndpointSlices that the controllers would add to those that are there: of Services with a
+/// selector from their Pods, of Services without one from hand-written Endpoints.
+fn derive_slices(cluster: &Cluster) -> Vec<EndpointSlice> {
+    let nodes = nodes(cluster);
     let reconciler = Reconciler::new(Config::default());
     let mirror = Mirror::default();
     let mut slices = Vec::new();
@@ -250,9 +342,34 @@ fn named(service: &ObjectRef, slices: Vec<EndpointSlice>) -> impl Iterator<Item 
     })
 }
 
-/// Temporary.
-#[derive(Clone, Debug)]
-pub struct Cause { text: String }
-impl Cause { /// x
- pub fn advice(&self) -> Option<String> { None } }
-impl std::fmt::Display for Cause { fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { f.write_str(&self.text) } }
+/// What would help a Service that has no endpoints.
+pub fn advice(cause: &Cause) -> Option<String> {
+    let text = match cause {
+        Cause::NoPodMatches { nearest, elsewhere } => match (nearest.first(), elsewhere.first()) {
+            (Some(miss), _) if is_near(miss) => {
+                format!("make the selector and the labels of Pod {} agree", miss.pod)
+            }
+            (_, Some(namespace)) => {
+                format!("a Service selects Pods of its own namespace: move it to {namespace}")
+            }
+            _ => "run Pods with the labels that the selector asks for".to_owned(),
+        },
+        Cause::EmptySelector => "run Pods in its namespace".to_owned(),
+        Cause::NoSelector(_) => "give the Service a selector, or write its EndpointSlices by hand".to_owned(),
+        Cause::PortsUnresolved(_) => {
+            "name a container port as targetPort says, with the same protocol, or use a number".to_owned()
+        }
+        Cause::NotReady { .. } => "look at the Pods' readiness probes".to_owned(),
+        Cause::NodeMissing(_) => "add the nodes, or let the Pods be scheduled anew".to_owned(),
+        Cause::NoAddressOfFamily => "ask for a family that the Pods have in ipFamilies".to_owned(),
+        _ => return None,
+    };
+    Some(text)
+}
+
+/// Half of the selector holds, or what fails looks like a slip.
+fn is_near(miss: &NearMiss) -> bool {
+    let explanation = &miss.explanation;
+    explanation.satisfied() * 2 > explanation.total()
+        || explanation.failures().iter().any(|failure| failure.similar().is_some())
+}

@@ -55,8 +55,10 @@ impl ResolvConf {
                     conf.nameservers.push(address.into());
                 }
                 Some("search") => {
+                    // The root alone stays what it is.
+                    let trimmed = |domain: &str| domain.strip_suffix('.').filter(|rest| !rest.is_empty());
                     conf.searches =
-                        fields.map(|domain| domain.strip_suffix('.').unwrap_or(domain).into()).collect();
+                        fields.map(|domain| trimmed(domain).unwrap_or(domain).into()).collect();
                 }
                 Some("options") => conf.options = fields.map(Into::into).collect(),
                 _ => {}

@@ -213,3 +213,97 @@ proptest! {
         }
     }
 }
+
+#[derive(Clone, Debug)]
+enum Step {
+    Add(usize, u32),
+    Remove(usize),
+    Connect(u32, u64),
+    Deactivate(usize),
+    Release(usize),
+    Eject(usize, bool),
+    Wait(u32),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        2 => (0..8_usize, 0..4_u32).prop_map(|(number, weight)| Step::Add(number, weight)),
+        1 => (0..8_usize).prop_map(Step::Remove),
+        8 => (0..50_u32, any::<u64>()).prop_map(|(client, entropy)| Step::Connect(client, entropy)),
+        3 => any::<usize>().prop_map(Step::Deactivate),
+        3 => any::<usize>().prop_map(Step::Release),
+        1 => (0..8_usize, any::<bool>()).prop_map(|(number, out)| Step::Eject(number, out)),
+        1 => any::<u32>().prop_map(Step::Wait),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
+
+    /// Whatever the scheduler, a backend's counters are the connections that are held on it, a pick is never
+    /// made for one that takes none, and none is refused where every backend is usable.
+    #[test]
+    fn counters_are_the_connections_that_are_held(
+        scheduler in 0..Scheduler::ALL.len(),
+        panic_percent in prop_oneof![Just(0_u8), Just(60)],
+        steps in vec(step(), 0..150),
+    ) {
+        let scheduler = Scheduler::ALL[scheduler];
+        let options = BalancerOptions::new(scheduler).with_panic_percent(panic_percent);
+        let mut balancer = Balancer::with_options(options);
+        let mut held = Vec::new();
+        let mut now = Duration::ZERO;
+        for step in steps {
+            match step {
+                Step::Add(number, weight) => {
+                    let _ = balancer.add(backend(number, weight), now);
+                }
+                Step::Remove(number) => {
+                    let _ = balancer.remove(backend(number, 0).address, now);
+                }
+                Step::Connect(number, entropy) => {
+                    let request = Request::new(client(number)).to(client(number % 7)).at(now).with_entropy(entropy);
+                    let usable = |state: &svc_lb::BackendState| state.availability == svc_lb::Availability::Usable;
+                    let all = !balancer.is_empty() && balancer.backends().all(|state| usable(&state));
+                    let before: Vec<_> = balancer.backends().collect();
+                    match balancer.connect(&request) {
+                        Ok(connection) => {
+                            let state = before.iter().find(|state| state.id == connection.backend());
+                            prop_assert!(state.is_some_and(usable), "{scheduler}: {state:?}");
+                            held.push(connection);
+                        }
+                        // ovf fills up.
+                        Err(refusal) => prop_assert!(!all || scheduler == Scheduler::Ovf, "{scheduler}: {refusal}"),
+                    }
+                }
+                Step::Deactivate(at) => {
+                    let count = held.len().max(1);
+                    if let Some(connection) = held.get_mut(at % count) {
+                        balancer.deactivate(connection);
+                    }
+                }
+                Step::Release(at) => {
+                    if !held.is_empty() {
+                        let connection = held.swap_remove(at % held.len());
+                        balancer.release(connection, now);
+                    }
+                }
+                Step::Eject(number, out) => {
+                    if let Some(state) = balancer.find(backend(number, 0).address) {
+                        let _ = if out { balancer.eject(state.id) } else { balancer.restore(state.id) };
+                    }
+                }
+                Step::Wait(seconds) => now += Duration::from_secs(seconds.into()),
+            }
+            for state in balancer.backends() {
+                let count = |activity| {
+                    let of = held.iter().filter(|held: &&svc_lb::Connection| held.backend() == state.id);
+                    of.filter(|held| held.activity() == activity).count()
+                };
+                let counted = (state.active as usize, state.inactive as usize);
+                let expected = (count(svc_lb::Activity::Active), count(svc_lb::Activity::Inactive));
+                prop_assert_eq!(counted, expected);
+            }
+        }
+    }
+}

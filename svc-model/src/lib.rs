@@ -8,6 +8,8 @@ pub mod allocation;
 pub mod cluster;
 mod compat;
 mod defaults;
+#[cfg(feature = "k8s-openapi")]
+pub mod k8s;
 mod labels;
 mod meta;
 pub mod name;

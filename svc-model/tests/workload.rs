@@ -87,8 +87,7 @@ fn a_stateful_set_numbers_its_pods_and_gives_them_host_names() {
 fn a_daemon_set_runs_once_on_every_node_with_its_labels() {
     let node = |name: &str, disk: &str| json!({"kind": "Node", "metadata": {"name": name, "labels": {"disk": disk}}});
     let spec = json!({"nodeSelector": {"disk": "ssd"}, "hostNetwork": true});
-    let mut busy = node("d", "ssd");
-    busy["spec"] = json!({"unschedulable": true});
+    let busy = json!({"kind": "Node", "metadata": {"name": "d", "labels": {"disk": "ssd"}}, "spec": {"unschedulable": true}});
     let (cluster, plan) = run(&json!([
         node("a", "ssd"),
         node("b", "hdd"),
@@ -297,17 +296,18 @@ proptest! {
     #[test]
     fn a_plan_is_complete_and_a_function_of_its_input(manifests in prop::collection::vec(manifest(), 0..12)) {
         let forward = cluster(&Value::from(manifests.clone()));
-        let (once, plan) = planned(&forward, &PlanOptions::default());
-        let again = svc_model::workload::plan(&once, &PlanOptions::default());
+        let (once, first) = planned(&forward, &PlanOptions::default());
+        let again = plan(&once, &PlanOptions::default());
         prop_assert_eq!(again.objects, []);
 
         // Of manifests of one name the last counts, so only the first of each is kept for the other order.
         let mut seen = BTreeSet::new();
         let distinct: Vec<_> = manifests.into_iter().filter(|manifest| {
-            seen.insert((manifest.get("kind").cloned().map(|kind| kind.to_string()), manifest["metadata"]["name"].to_string()))
+            let part = |pointer| manifest.pointer(pointer).map(Value::to_string);
+            seen.insert((part("/kind"), part("/metadata/name")))
         }).collect();
         let backward: Vec<_> = distinct.iter().rev().cloned().collect();
-        let plans = [distinct, backward].map(|m| svc_model::workload::plan(&cluster(&Value::from(m)), &PlanOptions::default()));
+        let plans = [distinct, backward].map(|m| plan(&cluster(&Value::from(m)), &PlanOptions::default()));
         let [forward, backward] = plans;
         prop_assert_eq!(forward, backward);
 
@@ -318,7 +318,7 @@ proptest! {
             }
         }
         let pending = once.pods().iter().filter(|pod| !pod.is_ready()).count();
-        let told = plan.shortfalls.iter().filter(|(key, _)| key.kind == ObjectKind::Pod).count();
+        let told = first.shortfalls.iter().filter(|(key, _)| key.kind == ObjectKind::Pod).count();
         prop_assert_eq!(pending, told);
     }
 }

@@ -404,6 +404,8 @@ fn create<'a>(
             other => options.push(other),
         }
     }
+    // Ports have no family.
+    let family = if kind == SetType::BitmapPort { Family::V4 } else { family };
     let mut set = IpSet::new(kind, family);
     if !options.is_empty() {
         set.options = options.join(" ").into();

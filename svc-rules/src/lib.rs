@@ -9,6 +9,7 @@ mod config;
 pub mod host;
 pub mod ipset;
 pub mod iptables;
+pub mod ipvsadm;
 pub mod nft;
 pub mod nftables;
 pub mod outcome;
@@ -20,3 +21,4 @@ pub mod xtables;
 
 pub use config::{LocalDetector, NodePortAddresses, ProxyConfig};
 pub use settle::{ConfigError, ConfigErrors, NodeFacts, ProxyMode};
+pub use walk::Kernel;

@@ -100,7 +100,11 @@ impl From<&Node> for NodeFacts {
         let pod_cidrs: Vec<_> = node.spec.pod_cidrs.iter().filter_map(svc_model::Sent::get).collect();
         Self {
             addresses,
-            pod_cidrs: if pod_cidrs.is_empty() { node.spec.pod_cidr.get().into_iter().collect() } else { pod_cidrs },
+            pod_cidrs: if pod_cidrs.is_empty() {
+                node.spec.pod_cidr.get().into_iter().collect()
+            } else {
+                pod_cidrs
+            },
             zone: node.zone().map(SmolStr::from),
             ..Self::named(node.metadata.name.clone())
         }
@@ -179,9 +183,13 @@ impl ProxyConfig {
             bound.into_iter().chain(node.addresses.iter().copied()).find(|ip| IpFamily::of(*ip) == family);
 
         let (section, bit, all) = match mode {
-            ProxyMode::Iptables => ("iptables", config.iptables.masquerade_bit, config.iptables.masquerade_all),
+            ProxyMode::Iptables => {
+                ("iptables", config.iptables.masquerade_bit, config.iptables.masquerade_all)
+            }
             ProxyMode::Ipvs => ("ipvs", config.ipvs.masquerade_bit, config.ipvs.masquerade_all),
-            ProxyMode::Nftables => ("nftables", config.nftables.masquerade_bit, config.nftables.masquerade_all),
+            ProxyMode::Nftables => {
+                ("nftables", config.nftables.masquerade_bit, config.nftables.masquerade_all)
+            }
         };
         settled.masquerade_all = all;
         let bit = bit.unwrap_or(14);
@@ -271,7 +279,8 @@ fn range(field: &str, text: &str, errors: &mut Vec<ConfigError>) -> Option<IpNet
 /// Names of interfaces stand bare in rules. The kernel (`dev_valid_name`) takes up to 15 bytes without `/`, `:` and
 /// white space; quotes and backslashes, which it would take, have a meaning to the tools, as `+` and `*` at the end.
 fn interface(field: &str, name: &str, errors: &mut Vec<ConfigError>) {
-    let harmless = |c: char| c.is_ascii_graphic() && !matches!(c, '/' | ':' | '"' | '\'' | '\\' | '+' | '*' | '!');
+    let harmless =
+        |c: char| c.is_ascii_graphic() && !matches!(c, '/' | ':' | '"' | '\'' | '\\' | '+' | '*' | '!');
     if name.is_empty() || name.len() > 15 || name.starts_with('-') || !name.chars().all(harmless) {
         errors.push(ConfigError::new(field, name, "no name of an interface"));
     }
@@ -321,7 +330,8 @@ mod tests {
 
     #[test]
     fn the_first_range_of_the_family_tells_local_pods() {
-        let mut config = KubeProxyConfiguration { cluster_cidr: "fd00::/64,10.0.0.0/8".into(), ..Default::default() };
+        let mut config =
+            KubeProxyConfiguration { cluster_cidr: "fd00::/64,10.0.0.0/8".into(), ..Default::default() };
         let cidr = |text: &str| LocalDetector::Cidr(text.parse().unwrap());
         assert_eq!(settle(&config).unwrap().local_detector, cidr("10.0.0.0/8"));
         config.detect_local.cluster_cidrs = vec!["10.1.2.3/16".into()];
@@ -332,7 +342,10 @@ mod tests {
 
     #[test]
     fn node_ports_are_limited_to_ranges() {
-        let mut config = KubeProxyConfiguration { node_port_addresses: vec!["192.168.0.0/16".into()], ..Default::default() };
+        let mut config = KubeProxyConfiguration {
+            node_port_addresses: vec!["192.168.0.0/16".into()],
+            ..Default::default()
+        };
         assert!(!settle(&config).unwrap().localhost_node_ports);
         config.node_port_addresses.push("127.0.0.0/8".into());
         assert!(settle(&config).unwrap().localhost_node_ports);
@@ -357,8 +370,17 @@ mod tests {
         let fields: Vec<_> = errors.iter().map(ConfigError::field).collect();
         assert_eq!(
             fields,
-            ["mode", "bindAddress", "iptables.masqueradeBit", "detectLocal.bridgeInterface", "nodePortAddresses"]
+            [
+                "mode",
+                "bindAddress",
+                "iptables.masqueradeBit",
+                "detectLocal.bridgeInterface",
+                "nodePortAddresses"
+            ]
         );
-        assert_eq!(errors.iter().next().unwrap().to_string(), "mode: `userspace` is not iptables, ipvs or nftables");
+        assert_eq!(
+            errors.iter().next().unwrap().to_string(),
+            "mode: `userspace` is not iptables, ipvs or nftables"
+        );
     }
 }

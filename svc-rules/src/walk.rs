@@ -14,10 +14,72 @@ use core::time::Duration;
 use smol_str::SmolStr;
 
 use crate::host::{Egress, Host};
+use crate::ipvsadm::VirtualServers;
 use crate::outcome::{
     AffinityAction, AffinityUpdate, Effect, Hit, Hook, Outcome, Probability, SourceNat, Verdict, Walk,
 };
-use crate::packet::{ConnState, Origin, Packet, is_loopback};
+use crate::packet::{ConnState, Origin, Packet, Transport, is_loopback};
+use crate::{nft, xtables};
+
+/// Everything that one kernel has loaded, of whatever kind; base chains are ordered by priority across all of it.
+///
+/// ```
+/// use svc_rules::Kernel;
+/// use svc_rules::host::Host;
+/// use svc_rules::ipvsadm::VirtualServers;
+/// use svc_rules::packet::Packet;
+///
+/// let mut servers = VirtualServers::new();
+/// servers.restore("-A -t 10.96.0.1:443 -s rr\n-a -t 10.96.0.1:443 -r 10.0.0.7:6443 -m -w 1\n")?;
+/// let host = Host::new().with_interface("kube-ipvs0", ["10.96.0.1/32".parse()?]);
+/// let packet = Packet::tcp("10.0.0.9:4000".parse()?, "10.96.0.1:443".parse()?).from_interface("veth9");
+/// let walk = Kernel::new().with_ipvs(&servers).walk(&host, &packet);
+/// assert_eq!(walk.certain().unwrap().destination, "10.0.0.7:6443".parse()?);
+/// # Ok::<(), Box<dyn core::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Kernel<'a> {
+    iptables: Option<&'a xtables::Ruleset>,
+    nftables: Option<&'a nft::Ruleset>,
+    ipvs: Option<&'a VirtualServers>,
+}
+
+impl<'a> Kernel<'a> {
+    /// Nothing loaded.
+    pub const fn new() -> Self {
+        Self { iptables: None, nftables: None, ipvs: None }
+    }
+
+    /// With these rules of iptables or ip6tables.
+    #[must_use]
+    pub const fn with_iptables(mut self, rules: &'a xtables::Ruleset) -> Self {
+        self.iptables = Some(rules);
+        self
+    }
+
+    /// With these rules of nftables.
+    #[must_use]
+    pub const fn with_nftables(mut self, rules: &'a nft::Ruleset) -> Self {
+        self.nftables = Some(rules);
+        self
+    }
+
+    /// With these virtual servers.
+    #[must_use]
+    pub const fn with_ipvs(mut self, servers: &'a VirtualServers) -> Self {
+        self.ipvs = Some(servers);
+        self
+    }
+
+    /// Everything that can become of `packet` on `host`. ipsets are those of [`Host::sets`].
+    pub fn walk(&self, host: &Host, packet: &Packet) -> Walk {
+        let iptables = self.iptables.map(|rules| rules as &dyn Backend);
+        let nftables = self.nftables.map(|rules| rules as &dyn Backend);
+        let ipvs = self.ipvs.map(|servers| servers as &dyn Backend);
+        let all: Vec<&dyn Backend> = [iptables, nftables, ipvs].into_iter().flatten().collect();
+        walk(&all, host, packet)
+    }
+}
 
 /// What a base chain is for: chains for translation are asked for the first packet of a connection only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +102,8 @@ pub(crate) struct Stage {
 pub(crate) enum Step {
     /// On to the next base chain.
     Pass,
+    /// IPVS has taken it and sends it again, as if from the host itself.
+    Resend,
     /// The end.
     Stop(Verdict),
 }
@@ -69,6 +133,8 @@ pub(crate) struct Flow {
     pub(crate) probability: Probability,
     pub(crate) affinity: Vec<AffinityUpdate>,
     pub(crate) hits: Vec<Hit>,
+    /// The virtual server of IPVS whose connection it belongs to.
+    pub(crate) virtual_server: Option<(IpAddr, Transport, u16)>,
     dnat: bool,
     source_nat: Option<SourceNat>,
 }
@@ -86,6 +152,7 @@ impl Flow {
             probability: Probability::ONE,
             affinity: Vec::new(),
             hits: Vec::new(),
+            virtual_server: None,
             dnat: false,
             source_nat: None,
         }
@@ -135,12 +202,12 @@ impl Flow {
 pub(crate) fn hit(
     hook: Hook,
     table: &SmolStr,
-    chain: &SmolStr,
+    chain: SmolStr,
     rule: Option<usize>,
     comment: Option<&SmolStr>,
     effect: Effect,
 ) -> Hit {
-    Hit { hook, table: table.clone(), chain: chain.clone(), rule, comment: comment.cloned(), effect }
+    Hit { hook, table: table.clone(), chain, rule, comment: comment.cloned(), effect }
 }
 
 /// A leg of the path. The last two are the second half of a packet that the host sends to itself: it leaves through
@@ -151,6 +218,8 @@ enum Leg {
     Input,
     Forward,
     Output,
+    /// OUTPUT once more, for what IPVS sends on; its destination is bound already.
+    Resent,
     Postrouting,
     LoopPrerouting,
     LoopInput,
@@ -162,7 +231,7 @@ impl Leg {
             Self::Prerouting | Self::LoopPrerouting => Hook::Prerouting,
             Self::Input | Self::LoopInput => Hook::Input,
             Self::Forward => Hook::Forward,
-            Self::Output => Hook::Output,
+            Self::Output | Self::Resent => Hook::Output,
             Self::Postrouting => Hook::Postrouting,
         }
     }
@@ -209,6 +278,7 @@ pub(crate) fn walk(backends: &[&dyn Backend], host: &Host, packet: &Packet) -> W
         for (flow, step) in ends.drain(..) {
             match step {
                 Step::Pass => work.push((flow, leg, index + 1)),
+                Step::Resend => work.push(resend(flow, host, leg, index)),
                 Step::Stop(verdict) => outcomes.push(flow.end(verdict)),
             }
         }
@@ -247,7 +317,7 @@ fn asks_nat(flow: &Flow, leg: Leg) -> bool {
     let bound = match leg {
         Leg::Prerouting | Leg::Output => flow.dnat,
         Leg::Input | Leg::Postrouting => flow.source_nat.is_some(),
-        Leg::Forward | Leg::LoopPrerouting | Leg::LoopInput => true,
+        Leg::Forward | Leg::Resent | Leg::LoopPrerouting | Leg::LoopInput => true,
     };
     matches!(flow.packet.state, ConnState::New | ConnState::Related) && !bound
 }
@@ -267,7 +337,7 @@ fn next(flow: &mut Flow, leg: Leg, host: &Host) -> Next {
             }
             route(flow, host, Leg::Forward)
         }
-        Leg::Output => {
+        Leg::Output | Leg::Resent => {
             let next = route(flow, host, Leg::Postrouting);
             let out_of_host = !host.is_local(destination);
             // `__mkroute_output`: a loopback source may not leave by a real device.
@@ -293,6 +363,17 @@ fn next(flow: &mut Flow, leg: Leg, host: &Host) -> Next {
         Leg::LoopPrerouting => Next::Leg(Leg::LoopInput),
         Leg::Input | Leg::LoopInput => Next::End(Verdict::Deliver),
     }
+}
+
+/// What IPVS sends on goes through OUTPUT from its beginning (`ip_vs_nat_send_or_cont`); to the host itself, it just
+/// goes on where it is.
+fn resend(mut flow: Flow, host: &Host, leg: Leg, index: usize) -> (Flow, Leg, usize) {
+    if host.is_local(flow.packet.destination) {
+        return (flow, leg, index + 1);
+    }
+    flow.input = None;
+    flow.output = Some(host.egress(flow.packet.destination));
+    (flow, Leg::Resent, 0)
 }
 
 /// Finds the way out after the destination may have been rewritten.

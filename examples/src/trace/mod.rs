@@ -12,11 +12,12 @@ use svc_endpoints::view::{PortKey, Topology};
 use svc_model::cluster::AddressOwner;
 use svc_model::{IpFamily, Kind, ObjectRef, Pod, Protocol, Service, ServicePort, ServiceType};
 use svc_netpol::{Decision, Endpoint, Engine, Flow, Traffic, Verdict};
+use svc_rules::ProxyMode;
 
 pub use self::name::{NameStep, Query};
 pub use self::party::{Destination, Source};
-pub use self::rules::{Mode, RuleHit, RulesStep, proxy_config};
-use crate::world::World;
+pub use self::rules::{RuleHit, RulesStep, proxy_config};
+use crate::world::{World, advice};
 
 /// What is asked.
 #[derive(Clone, Debug)]
@@ -29,8 +30,8 @@ pub struct Request<'a> {
     pub namespace: &'a str,
     /// Transport protocol.
     pub protocol: Protocol,
-    /// Proxy mode whose rules are walked.
-    pub mode: Mode,
+    /// Proxy mode whose rules are walked; that of the configuration if not given.
+    pub mode: Option<ProxyMode>,
     /// Node that traffic from outside enters at; the first one if not given.
     pub node: Option<&'a str>,
 }
@@ -250,7 +251,11 @@ impl Tracer<'_> {
             }
         };
         let Some(&first) = addresses.first() else {
-            return Ok(Outcome::failed(Stage::Name, "the name has no address of a family that the source has", None));
+            return Ok(Outcome::failed(
+                Stage::Name,
+                "the name has no address of a family that the source has",
+                None,
+            ));
         };
         let service = trace.name.as_ref().and_then(|step| step.service.clone());
         let (target, service) = match self.target(first, port, service.as_ref())? {
@@ -305,7 +310,10 @@ impl Tracer<'_> {
                     Err(outcome) => return Ok(Err(outcome)),
                 },
             };
-            return Ok(Ok((base(TargetKind::HeadlessService, Some(service.object_ref()), port), Some(service))));
+            return Ok(Ok((
+                base(TargetKind::HeadlessService, Some(service.object_ref()), port),
+                Some(service),
+            )));
         }
         let needed = || format!("{ip} is no Service's address, so the port is needed: --to {ip}:PORT");
         let port = port.with_context(needed)?;
@@ -327,7 +335,9 @@ impl Tracer<'_> {
                         None => (base(TargetKind::Node, Some(node.object_ref()), port), None),
                     }));
                 }
-                AddressOwner::Pod(pod) => return Ok(Ok((base(TargetKind::Pod, Some(pod.object_ref()), port), None))),
+                AddressOwner::Pod(pod) => {
+                    return Ok(Ok((base(TargetKind::Pod, Some(pod.object_ref()), port), None)));
+                }
                 AddressOwner::Service(..) => {}
             }
         }
@@ -353,7 +363,11 @@ impl Tracer<'_> {
                 Ok(found.ok_or_else(|| {
                     Outcome::failed(
                         Stage::Service,
-                        format!("Service {} has no port {number}/{}", service.object_ref(), self.request.protocol),
+                        format!(
+                            "Service {} has no port {number}/{}",
+                            service.object_ref(),
+                            self.request.protocol
+                        ),
                         format!("it has {}: connect to one of these, or add the port to the Service", list()),
                     )
                 }))
@@ -408,7 +422,7 @@ impl Tracer<'_> {
             if let Some(service) = service
                 && let Some(cause) = self.world.why_no_endpoints(service)
             {
-                return Ok(Outcome::failed(Stage::Endpoints, cause.to_string(), cause.advice()));
+                return Ok(Outcome::failed(Stage::Endpoints, cause.to_string(), advice(&cause)));
             }
             let (summary, advice) = refused.unwrap_or_else(|| ("nothing takes the packet".into(), None));
             return Ok(Outcome::failed(Stage::Rules, summary, advice));
@@ -417,10 +431,11 @@ impl Tracer<'_> {
     }
 
     fn candidate(&self, end: &rules::End) -> Candidate {
-        let pod = self.world.cluster.owners_of(end.destination.ip()).into_iter().find_map(|owner| match owner {
-            AddressOwner::Pod(pod) if !pod.is_terminal() => Some(pod),
-            _ => None,
-        });
+        let pod =
+            self.world.cluster.owners_of(end.destination.ip()).into_iter().find_map(|owner| match owner {
+                AddressOwner::Pod(pod) if !pod.is_terminal() => Some(pod),
+                _ => None,
+            });
         let traffic = Traffic::new(self.request.protocol, end.destination.port());
         let from = match (end.masqueraded_as, &self.source.pod) {
             // What leaves through the node's address is the node's, for whoever sees it there.
@@ -430,7 +445,9 @@ impl Tracer<'_> {
         };
         let decision = self.engine.decide(&Flow::new(from, end.destination.ip(), traffic));
         let node = pod.map(|pod| pod.spec.node_name.to_string()).filter(|node| !node.is_empty());
-        let zone = node.as_deref().and_then(|node| self.world.cluster.nodes().get("", node)?.zone().map(str::to_owned));
+        let zone = node
+            .as_deref()
+            .and_then(|node| self.world.cluster.nodes().get("", node)?.zone().map(str::to_owned));
         Candidate {
             address: end.destination,
             share: end.share,
@@ -458,7 +475,11 @@ impl Tracer<'_> {
             return Outcome::failed(Stage::Policy, summary, self.policy_advice(blocked));
         }
         if let Some((summary, advice)) = refused {
-            return Outcome::failed(Stage::Rules, format!("{:.0}% arrive; {summary}", arriving * 100.0), advice);
+            return Outcome::failed(
+                Stage::Rules,
+                format!("{:.0}% arrive; {summary}", arriving * 100.0),
+                advice,
+            );
         }
         let pods: Vec<_> = trace.candidates.iter().filter_map(|c| c.pod.as_ref()).collect();
         Outcome::delivered(match (trace.candidates.as_slice(), pods.as_slice()) {
@@ -472,13 +493,14 @@ impl Tracer<'_> {
         let port = format!("{}/{}", blocked.address.port(), self.request.protocol);
         let from = self.source.to_string();
         let to = blocked.pod.as_ref().map_or_else(|| blocked.address.ip().to_string(), ToString::to_string);
+        let mut changes = Vec::new();
         if blocked.policy.egress.starts_with("deny") {
-            Some(format!("let a policy that selects {from} allow egress to {to} on port {port}"))
-        } else if blocked.policy.ingress.starts_with("deny") {
-            Some(format!("let a policy that selects {to} allow ingress from {from} on port {port}"))
-        } else {
-            None
+            changes.push(format!("let a policy that selects {from} allow egress to {to} on port {port}"));
         }
+        if blocked.policy.ingress.starts_with("deny") {
+            changes.push(format!("let a policy that selects {to} allow ingress from {from} on port {port}"));
+        }
+        (!changes.is_empty()).then(|| changes.join(", and "))
     }
 
     /// A name that stands for one outside of the cluster.
@@ -526,8 +548,7 @@ fn port_key(service: &Service, port: &ServicePort, family: IpFamily) -> Option<P
 
 fn declares(pod: &Pod, traffic: Traffic) -> bool {
     pod.spec.serving_containers().flat_map(|container| &container.ports).any(|port| {
-        port.protocol() == traffic.protocol()
-            && port.container_port.number().map(u16::from) == traffic.port()
+        port.protocol() == traffic.protocol() && port.container_port.number().map(u16::from) == traffic.port()
     })
 }
 

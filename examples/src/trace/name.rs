@@ -4,13 +4,15 @@ use std::net::IpAddr;
 
 use anyhow::{Result, bail};
 use serde::Serialize;
-use svc_dns::{Data, Name, NoUpstream, Question, Resolver, SearchEnd, Type, Zones};
+use svc_dns::{
+    Data, Name, NoUpstream, Question, Resolver, SearchEnd, SearchStep, Type, Verdict as DnsVerdict, Zones,
+};
 use svc_endpoints::view::PortKey;
 use svc_model::{IpFamily, Kind, ObjectMeta, ObjectRef, Pod, PodIp, Protocol};
 use svc_netpol::{Engine, Flow, Traffic};
 
 use super::{Outcome, PolicyStep, Source, Stage, is_external_name};
-use crate::world::World;
+use crate::world::{CLUSTER_DOMAIN, World, advice};
 
 /// The way from a name to addresses.
 #[derive(Debug, Serialize)]
@@ -36,6 +38,9 @@ pub struct NameStep {
     /// Why there is no answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+    /// What would help.
+    #[serde(skip)]
+    advice: Option<String>,
     /// The name outside of the cluster that this one stands for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outside: Option<String>,
@@ -55,7 +60,9 @@ pub struct Query {
 
 impl NameStep {
     pub(super) fn resolve(world: &World, engine: &Engine, source: &Source, name: &str) -> Result<Self> {
-        let Some(pod) = source.pod.as_ref().and_then(|pod| world.cluster.pods().get(&pod.namespace, &pod.name)) else {
+        let Some(pod) =
+            source.pod.as_ref().and_then(|pod| world.cluster.pods().get(&pod.namespace, &pod.name))
+        else {
             bail!(
                 "{source} is outside of the cluster and doesn't ask its DNS: give --to an address, \
                  such as a node's with a node port"
@@ -79,15 +86,30 @@ impl NameStep {
             addresses: Vec::new(),
             service: None,
             problem: None,
+            advice: None,
             outside: None,
         };
-        match search.end {
-            SearchEnd::Found(index) => {
-                if let Some(found) = search.steps.get(index) {
-                    step.take_answer(world, &zones, &found.candidate.name);
-                }
+        if let Some((index, alias)) = alias(world, &search.steps) {
+            step.queries.truncate(index + 1);
+            if let Some(query) = step.queries.last_mut() {
+                (query.a, query.aaaa) = ("CNAME".into(), "CNAME".into());
+                step.records.push(format!("{} IN CNAME {alias}", query.name));
             }
-            SearchEnd::NotFound | SearchEnd::Stopped => step.problem = Some(absence(world, &zones, pod, name)),
+            step.outside = Some(alias);
+            return Ok(step);
+        }
+        let found = match search.end {
+            SearchEnd::Found(index) => search.steps.get(index),
+            SearchEnd::NotFound | SearchEnd::Stopped => None,
+        };
+        // A name of one label that no search domain completes is no name of the world outside.
+        let found = found.filter(|found| found.a != DnsVerdict::Elsewhere || name.contains('.'));
+        match found {
+            Some(found) => step.take_answer(world, &zones, &found.candidate.name),
+            None => {
+                let (problem, advice) = absence(world, &zones, pod, name);
+                (step.problem, step.advice) = (Some(problem), advice);
+            }
         }
         Ok(step)
     }
@@ -119,8 +141,12 @@ impl NameStep {
 
     /// The addresses of families that the source has.
     pub(super) fn usable(&self, source: &Source) -> Vec<IpAddr> {
-        let mut usable: Vec<_> =
-            self.addresses.iter().copied().filter(|ip| source.address_of(IpFamily::of(*ip)).is_some()).collect();
+        let mut usable: Vec<_> = self
+            .addresses
+            .iter()
+            .copied()
+            .filter(|ip| source.address_of(IpFamily::of(*ip)).is_some())
+            .collect();
         // One family is tried first; addresses of the other are for when that fails.
         if let Some(first) = usable.first().map(|ip| IpFamily::of(*ip)) {
             usable.retain(|ip| IpFamily::of(*ip) == first);
@@ -146,8 +172,18 @@ impl NameStep {
             ));
         }
         let problem = self.problem.as_ref()?;
-        Some(Outcome::failed(Stage::Name, format!("cluster DNS knows no address for {name}"), problem.clone()))
+        let summary = format!("cluster DNS knows no address for {name}: {problem}");
+        Some(Outcome::failed(Stage::Name, summary, self.advice.clone()))
     }
+}
+
+/// The first candidate that is the name of an ExternalName Service, and what that stands for.
+fn alias(world: &World, steps: &[SearchStep]) -> Option<(usize, String)> {
+    steps.iter().enumerate().find_map(|(index, step)| {
+        let key = service_of(world, &step.candidate.name)?;
+        let service = world.cluster.services().get(&key.namespace, &key.name)?;
+        is_external_name(service).then(|| (index, service.spec.external_name.to_string()))
+    })
 }
 
 /// What the policies say of the Pod's queries, and whether cluster DNS had to be assumed.
@@ -174,7 +210,13 @@ fn may_ask(world: &World, engine: &Engine, source: &Source) -> (Option<PolicySte
     let key = |family| PortKey {
         service: service.object_ref(),
         family,
-        port: service.spec.ports.iter().find(|p| p.protocol() == Some(Protocol::Udp)).map(|p| p.name.clone()).unwrap_or_default(),
+        port: service
+            .spec
+            .ports
+            .iter()
+            .find(|p| p.protocol() == Some(Protocol::Udp))
+            .map(|p| p.name.clone())
+            .unwrap_or_default(),
         protocol: Protocol::Udp,
     };
     let endpoint = [IpFamily::Ipv4, IpFamily::Ipv6]
@@ -184,29 +226,31 @@ fn may_ask(world: &World, engine: &Engine, source: &Source) -> (Option<PolicySte
 }
 
 /// Why no candidate of a name exists, and what would help.
-fn absence(world: &World, zones: &Zones, pod: &Pod, name: &str) -> String {
+fn absence(world: &World, zones: &Zones, pod: &Pod, name: &str) -> (String, Option<String>) {
     let (first, rest) = name.split_once('.').unwrap_or((name, ""));
     let namespace = match rest.split('.').next().filter(|part| !part.is_empty()) {
         Some(namespace) => namespace,
         None => pod.metadata.namespace.as_str(),
     };
-    if let Some(service) = world.cluster.services().get(namespace, first) {
-        if is_external_name(service) {
-            return format!("Service {namespace}/{first} stands for `{}`, which is no name", service.spec.external_name);
-        }
-        if let Some(cause) = world.why_no_endpoints(service) {
-            return format!("Service {namespace}/{first} is headless and has no endpoints: {cause}");
-        }
+    if let Some(service) = world.cluster.services().get(namespace, first)
+        && let Some(cause) = world.why_no_endpoints(service)
+    {
+        return (
+            format!("Service {namespace}/{first} is headless without endpoints: {cause}"),
+            advice(&cause),
+        );
     }
-    let elsewhere = world.cluster.services().iter().find(|service| service.metadata.name == first);
-    if let Some(other) = elsewhere {
-        return format!("there is a Service of that name in namespace {0}: say {first}.{0}", other.metadata.namespace);
-    }
-    let full = format!("{first}.{namespace}.svc.{}.", crate::world::CLUSTER_DOMAIN);
+    let full = format!("{first}.{namespace}.svc.{CLUSTER_DOMAIN}.");
     let explained = full.parse::<Name>().ok().and_then(|full| {
         zones.explain(&Question::new(&full, Type::A), &NoUpstream).absence.map(|absence| absence.to_string())
     });
-    explained.unwrap_or_else(|| format!("there is no Service {namespace}/{first}"))
+    let problem = explained.unwrap_or_else(|| format!("there is no Service {namespace}/{first}"));
+    let elsewhere = world.cluster.services().iter().find(|service| service.metadata.name == first);
+    let advice = elsewhere.map(|other| {
+        let other = &other.metadata.namespace;
+        format!("there is a Service {first} in namespace {other}: say {first}.{other}")
+    });
+    (problem, advice)
 }
 
 /// The Service that a name of the cluster's zone is of.

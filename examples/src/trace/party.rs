@@ -65,7 +65,8 @@ impl Source {
 
     fn of(world: &World, pod: &Pod, address: IpAddr) -> Self {
         let node = Some(pod.spec.node_name.to_string()).filter(|node| !node.is_empty());
-        let zone = node.as_deref().and_then(|node| world.cluster.nodes().get("", node)?.zone().map(str::to_owned));
+        let zone =
+            node.as_deref().and_then(|node| world.cluster.nodes().get("", node)?.zone().map(str::to_owned));
         Self {
             pod: Some(pod.object_ref()),
             addresses: pod.addresses().collect(),
@@ -123,14 +124,17 @@ impl Destination {
         }
         let (name, port) = match text.rsplit_once(':') {
             Some((name, port)) => {
-                let number = port.parse().ok().with_context(|| format!("--to {text}: `{port}` is no port"))?;
+                let number =
+                    port.parse().ok().with_context(|| format!("--to {text}: `{port}` is no port"))?;
                 (name, Some(checked_port(text, number)?))
             }
             None => (text, None),
         };
         if name.contains('/') {
             let (namespace, name) = name.split_once('/').unwrap_or_default();
-            bail!("--to {text}: a Pod asks DNS for names, so write {name}.{namespace} (or {name}.{namespace}.svc)");
+            bail!(
+                "--to {text}: a Pod asks DNS for names, so write {name}.{namespace} (or {name}.{namespace}.svc)"
+            );
         }
         if name.parse::<svc_dns::Name>().is_err() || name.is_empty() {
             bail!("--to {text}: `{name}` is neither an address nor a name");

@@ -3,31 +3,18 @@
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Result, bail};
-use clap::ValueEnum;
 use ipnet::IpNet;
 use serde::Serialize;
-use svc_model::{IpFamily, Protocol};
+use svc_model::{IpFamily, Node, Protocol};
+use svc_rules::ProxyMode;
 use svc_rules::host::Host;
 use svc_rules::iptables::{self, Proxy, StaleChains};
 use svc_rules::outcome::{self, SourceNat, Verdict};
 use svc_rules::packet::{Family, Packet, Transport};
 use svc_rules::xtables::{RestoreMode, Ruleset};
-use svc_rules::{LocalDetector, ProxyConfig};
 
 use super::{Request, Source};
 use crate::world::World;
-
-/// Proxy modes of kube-proxy.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Mode {
-    /// iptables.
-    #[default]
-    Iptables,
-    /// nftables.
-    Nftables,
-    /// IPVS.
-    Ipvs,
-}
 
 /// The rules that a packet passes on a node.
 #[derive(Debug, Serialize)]
@@ -83,16 +70,20 @@ pub(super) fn walk(
     addresses: &[IpAddr],
     port: u16,
 ) -> Result<Walked> {
-    if request.mode != Mode::Iptables {
-        bail!("tracing through {:?} rules isn't supported yet: use --mode iptables", request.mode);
+    let mode = match request.mode {
+        Some(mode) => mode,
+        None => world.proxy_mode()?,
+    };
+    if mode != ProxyMode::Iptables {
+        bail!("packets aren't traced through {mode} rules yet: say --mode iptables");
     }
     let node = world.node(entry_node(world, request, source, addresses).as_deref())?;
     let name = node.metadata.name.to_string();
     let family = addresses.first().map_or(IpFamily::Ipv4, |ip| IpFamily::of(*ip));
-    let rules = ruleset(world, &name, family)?;
+    let rules = ruleset(world, &node, family)?;
     let host = host(world, &name);
     let mut walked = Walked {
-        step: RulesStep { mode: "iptables", node: name.clone(), hits: Vec::new() },
+        step: RulesStep { mode: mode.as_str(), node: name.clone(), hits: Vec::new() },
         ends: Vec::new(),
         refused: None,
     };
@@ -195,12 +186,7 @@ fn rule_hit(hit: &outcome::Hit) -> RuleHit {
 }
 
 /// The node whose rules count: the source's own, the one addressed, or the one that was named.
-fn entry_node(
-    world: &World,
-    request: &Request<'_>,
-    source: &Source,
-    addresses: &[IpAddr],
-) -> Option<String> {
+fn entry_node(world: &World, request: &Request<'_>, source: &Source, addresses: &[IpAddr]) -> Option<String> {
     if let Some(node) = &source.node {
         return Some(node.clone());
     }
@@ -215,23 +201,9 @@ fn entry_node(
     })
 }
 
-/// The configuration of a node's proxy.
-pub fn proxy_config(world: &World, node: &str, family: IpFamily) -> ProxyConfig {
-    let mut config = ProxyConfig::new(family, node);
-    if let Some(node) = world.cluster.nodes().get("", node) {
-        config.node_addresses = node.addresses().collect();
-        config.node_ip = node.addresses().find(|ip| IpFamily::of(*ip) == family);
-        config.zone = node.zone().map(Into::into);
-    }
-    if let Some(network) = world.pod_network(family) {
-        config.local_detector = LocalDetector::Cidr(network);
-    }
-    config
-}
-
 /// The rules of a node, as its kernel would have them after a full sync.
-fn ruleset(world: &World, node: &str, family: IpFamily) -> Result<Ruleset> {
-    let config = proxy_config(world, node, family);
+fn ruleset(world: &World, node: &Node, family: IpFamily) -> Result<Ruleset> {
+    let config = world.proxy_config(node, family)?;
     let jumps: Vec<_> = iptables::jumps(&config).collect();
     let mut proxy = Proxy::new(config);
     proxy.replace_all(world.cluster.services().iter().map(|service| &**service));

@@ -56,7 +56,7 @@ impl Zones {
         }
         let found = if left == 0 {
             Ok(self.external_apex(asked, external, sink))
-        } else if question.label(left - 1) == external.apex.as_bytes() {
+        } else if question.label(left - 1).eq_ignore_ascii_case(external.apex.as_bytes()) {
             self.external_name_server(asked, external, sink)
         } else {
             self.external_records(asked, external, upstream, sink)
@@ -65,7 +65,7 @@ impl Zones {
             Ok(true) => return (Outcome::Done(Rcode::NoError), None),
             Ok(false) => Rcode::NoError,
             // Names below the apex label are never handed on.
-            Err(_) if question.label(left - 1) == external.apex.as_bytes() => Rcode::NxDomain,
+            Err(_) if question.label(left - 1).eq_ignore_ascii_case(external.apex.as_bytes()) => Rcode::NxDomain,
             Err(absence) if self.falls_through(question, &external.fallthrough) => {
                 return (Outcome::Next, Some(absence));
             }

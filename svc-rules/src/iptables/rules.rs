@@ -302,7 +302,6 @@ impl Rules {
         }
     }
 
-
     /// A port's rules in the shared chains of the filter table.
     pub(super) fn filter(&self, port: &Port, sink: &mut impl Sink) {
         let PortPlan { service, .. } = &port.plan;

@@ -11,7 +11,7 @@ use super::model::{
     Table, TableFamily, TableKey, Tuple,
 };
 use super::print::tuple_text;
-use super::rule::{expression, next, rule, tuple, unexpected, verdict};
+use super::rule::{expression, name, next, rule, tuple, unexpected, verdict};
 use super::value;
 use super::words::Words;
 use crate::outcome::Hook;
@@ -109,7 +109,7 @@ impl Transaction<'_> {
         }
         let family = next(words, object.text)?;
         let family = TableFamily::parse(family.text).ok_or_else(|| unexpected(&family))?;
-        let table = next(words, family.name())?.text;
+        let table = name(words, family.name())?;
         let key = (family, SmolStr::from(table));
         if object.is("table") {
             self.table(verb, key, words)?;
@@ -118,7 +118,7 @@ impl Transaction<'_> {
         self.touch(&key);
         let table = self.rules.tables.get_mut(&key);
         let table = table.ok_or_else(|| Kind::NoSuch { what: "table", name: key.1.clone() })?;
-        let name = next(words, object.text)?.text;
+        let name = name(words, object.text)?;
         match object.text {
             "chain" => chain(table, verb, name, words)?,
             "set" | "map" => set(table, verb, name, words)?,
@@ -173,27 +173,27 @@ impl Transaction<'_> {
     /// `table FAMILY NAME { .. }`, as `nft list` writes it.
     fn block(&mut self, words: &mut Words<'_>) -> Result<()> {
         let family = next(words, "table")?;
-        let name = next(words, family.text)?.text;
+        let table_name = name(words, family.text)?;
         let Some(family) = TableFamily::parse(family.text) else {
             return skip_block(words);
         };
-        let key = (family, SmolStr::from(name));
+        let key = (family, SmolStr::from(table_name));
         self.touch(&key);
-        let table = self.rules.tables.entry(key).or_insert_with(|| Table::new(family, name));
+        let table = self.rules.tables.entry(key).or_insert_with(|| Table::new(family, table_name));
         open(words)?;
         loop {
             while words.take_if("\n") || words.take_if(";") {}
-            let word = next(words, name)?;
+            let word = next(words, table_name)?;
             match word.text {
                 "}" if !word.quoted => return Ok(()),
                 "comment" => table.comment = Some(next(words, word.text)?.text.into()),
                 "flags" => drop(next(words, word.text)?),
                 "chain" => {
-                    let name = next(words, word.text)?.text;
+                    let name = name(words, word.text)?;
                     chain_block(table, name, words)?;
                 }
                 "set" | "map" => {
-                    let name = next(words, word.text)?.text;
+                    let name = name(words, word.text)?;
                     set(table, Verb::Add, name, words)?;
                 }
                 _ => skip_block(words)?,
@@ -460,6 +460,9 @@ fn set_options(words: &mut Words<'_>) -> Result<Set> {
         ranges: 0,
     };
     options(words, &mut |option, words| set_option(&mut set, option, words))?;
+    if set.key.is_empty() {
+        return Err(Kind::Missing("type".into()));
+    }
     // nft gives every dynamic set a size.
     if set.flags.dynamic && set.size.is_none() {
         set.size = Some(Set::DEFAULT_DYNAMIC_SIZE);

@@ -10,6 +10,9 @@ use crate::outcome::Unknown;
 use crate::packet::{ConnState, Packet};
 use crate::walk::Flow;
 
+/// The most ways a draw is followed, which is more than a Service has endpoints.
+const MAX_DRAW: u32 = 1 << 16;
+
 /// A result, or why it cannot be known.
 pub(super) type Evaluated<T> = Result<T, Unknown>;
 
@@ -22,6 +25,9 @@ pub(super) fn values(
     host: &Host,
 ) -> Evaluated<Vec<(f64, Option<Tuple>)>> {
     match expression {
+        Expression::Numgen { modulus, .. } if *modulus > MAX_DRAW => {
+            Err(Unknown::Match(alloc::format!("{expression}").into()))
+        }
         Expression::Numgen { modulus, offset, .. } => {
             let share = 1.0 / f64::from(*modulus);
             let number = |drawn: u32| Some(vec![Datum::Number(offset.wrapping_add(drawn))]);

@@ -301,6 +301,10 @@ fn operand(value: &[Datum], left: &Expression) -> String {
     if let Some((name, _)) = names.iter().find(|(_, bits)| bits == number) {
         return (*name).to_string();
     }
+    let known = names.iter().fold(0, |all, (_, bit)| all | bit);
+    if matches!(left, Expression::FibType(_)) || *number == 0 || number & !known != 0 {
+        return number.to_string();
+    }
     let mut text = String::new();
     for (name, _) in names.iter().filter(|(_, bit)| number & bit != 0) {
         if !text.is_empty() {

@@ -29,6 +29,11 @@ pub(super) fn rule(words: &mut Words<'_>, family: TableFamily) -> Result<Rule> {
             Some(word) if word.is("comment") => {
                 words.next();
                 rule.comment = Some(next(words, "comment")?.text.into());
+                // Nothing comes after it.
+                return match words.peek() {
+                    Some(word) if !word.ends() => Err(unexpected(&word)),
+                    _ => Ok(rule),
+                };
             }
             Some(_) => {
                 let before = *words;
@@ -49,6 +54,13 @@ pub(super) fn rule(words: &mut Words<'_>, family: TableFamily) -> Result<Rule> {
 
 pub(super) fn next<'a>(words: &mut Words<'a>, after: &str) -> Result<Word<'a>> {
     words.next().ok_or_else(|| ErrorKind::Missing(after.into()))
+}
+
+/// A name, which is never quoted nor a sign.
+pub(super) fn name<'a>(words: &mut Words<'a>, after: &str) -> Result<&'a str> {
+    let word = next(words, after)?;
+    let sign = word.ends() || word.is("{") || word.is(",");
+    if word.quoted || sign { Err(unexpected(&word)) } else { Ok(word.text) }
 }
 
 pub(super) fn unexpected(word: &Word<'_>) -> ErrorKind {
@@ -135,7 +147,7 @@ pub(super) fn verdict(words: &mut Words<'_>) -> Result<Option<Verdict>> {
     Ok(Some(match simple {
         Some(verdict) => verdict,
         None => {
-            let chain = next(words, word.text)?.text.into();
+            let chain = name(words, word.text)?.into();
             if word.text == "jump" { Verdict::Jump(chain) } else { Verdict::Goto(chain) }
         }
     }))
@@ -148,7 +160,8 @@ fn expect(words: &mut Words<'_>, text: &str) -> Result<()> {
 
 fn set_name(words: &mut Words<'_>) -> Result<SmolStr> {
     let word = next(words, "@")?;
-    word.text.strip_prefix('@').map(SmolStr::from).ok_or_else(|| unexpected(&word))
+    let name = word.text.strip_prefix('@').filter(|name| !word.quoted && !name.is_empty());
+    name.map(SmolStr::from).ok_or_else(|| unexpected(&word))
 }
 
 /// What begins with an expression: a test, a verdict map, or setting the mark.
@@ -367,7 +380,8 @@ fn value(words: &mut Words<'_>, left: &Expression) -> Result<Tuple> {
         let bits = named.or_else(|| number(word.text));
         flags |= bits.ok_or_else(|| ErrorKind::Value { what: "flag".into(), value: word.text.into() })?;
         let mut ahead = *words;
-        let more = ahead.next().is_some_and(|word| word.is(","))
+        let more = !matches!(left, Expression::FibType(_))
+            && ahead.next().is_some_and(|word| word.is(","))
             && ahead.next().is_some_and(|word| names.iter().any(|(name, _)| *name == word.text));
         // Inside braces a comma parts elements, and `ct state { new, established }` tests for either, as flags do.
         if !more {

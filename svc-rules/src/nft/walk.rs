@@ -163,7 +163,7 @@ impl<'a> Run<'a, '_> {
     fn policy(&mut self) -> Step {
         let (name, chain) = self.base;
         if chain.base.is_some_and(|base| base.policy == Policy::Drop) {
-            self.flow.hits.push(hit(self.at.hook, &self.table.name, name, None, None, Effect::Drop));
+            self.flow.hits.push(hit(self.at.hook, &self.table.name, name.clone(), None, None, Effect::Drop));
             return Step::Stop(Verdict::Drop);
         }
         Step::Pass
@@ -206,7 +206,8 @@ impl<'a> Run<'a, '_> {
 
     fn note(&mut self, place: Place<'_>, effect: Effect) {
         let comment = place.rule.comment.as_ref();
-        let hit = hit(self.at.hook, &self.table.name, place.chain, Some(place.number), comment, effect);
+        let hit =
+            hit(self.at.hook, &self.table.name, place.chain.clone(), Some(place.number), comment, effect);
         self.flow.hits.push(hit);
     }
 

@@ -3,13 +3,13 @@
 use alloc::vec::Vec;
 use core::mem;
 
+use super::model::{Chain, Counters, Rule, Ruleset, Table, Target};
+use super::name::ChainName;
+use super::parse::{Command, RestoreError, RestoreErrorKind as Kind, commands};
+use super::rule::push;
+use crate::packet::Family;
 use foldhash::fast::FixedState;
 use indexmap::IndexMap;
-use smol_str::SmolStr;
-
-use super::model::{Chain, Counters, Rule, Ruleset, Table, Target};
-use super::parse::{Command, RestoreError, RestoreErrorKind as Kind, commands};
-use crate::packet::Family;
 
 /// What happens to the chains of a table that the input names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,7 +96,7 @@ impl Ruleset {
             place,
             existed: at.is_some(),
             touched: IndexMap::with_hasher(FixedState::default()),
-            deleted: false,
+            deleted: Vec::new(),
             current: None,
         };
         if mode == RestoreMode::Replace {
@@ -130,8 +130,10 @@ struct Section {
     /// Its place among the tables.
     place: usize,
     existed: bool,
-    touched: IndexMap<SmolStr, Before, FixedState>,
-    deleted: bool,
+    /// Chains as they were, for undoing; empty where there was no table.
+    touched: IndexMap<ChainName, Before, FixedState>,
+    /// Chains that were deleted.
+    deleted: Vec<ChainName>,
     /// Position of the chain that was appended to last.
     current: Option<usize>,
 }
@@ -142,7 +144,7 @@ impl Section {
             Command::Append { chain, rule } => self.append(chain, rule),
             Command::Declare { chain, policy, counters } => {
                 self.current = None;
-                match self.table.chains.get(chain) {
+                match self.table.chains.get(&chain) {
                     Some(Chain { policy: Some(_), .. }) => {
                         // A builtin chain keeps its rules; `-` leaves its policy alone.
                         if policy.is_some() {
@@ -151,7 +153,7 @@ impl Section {
                             chain.counters = counters;
                         }
                     }
-                    Some(_) => drop(self.replace(chain, Chain { counters, ..Chain::default() })),
+                    Some(_) => self.replace(chain, Chain { counters, ..Chain::default() }),
                     None => self.create(chain, Chain { counters, ..Chain::default() }),
                 }
                 Ok(())
@@ -183,7 +185,7 @@ impl Section {
                 Ok(())
             }
             Command::New { chain } => {
-                if self.table.chains.contains_key(chain) {
+                if self.table.chains.contains_key(&chain) {
                     return Err(Kind::ChainExists(chain.into()));
                 }
                 self.create(chain, Chain::default());
@@ -202,19 +204,19 @@ impl Section {
             }
             Command::DeleteChain { chain: None } => {
                 for name in self.names(|chain| chain.policy.is_none() && chain.rules.is_empty()) {
-                    self.remove(&name);
+                    self.remove(name);
                 }
                 Ok(())
             }
             Command::Flush { chain: Some(chain) } => {
                 let policy = self.existing(chain)?.policy;
                 let counters = self.existing(chain)?.counters;
-                drop(self.replace(chain, Chain { policy, counters, rules: Vec::new() }));
+                self.replace(chain, Chain { policy, counters, rules: Vec::new() });
                 Ok(())
             }
             Command::Flush { chain: None } => {
                 for name in self.names(|chain| !chain.rules.is_empty()) {
-                    self.carry_out(Command::Flush { chain: Some(&name) })?;
+                    self.carry_out(Command::Flush { chain: Some(name) })?;
                 }
                 Ok(())
             }
@@ -226,7 +228,7 @@ impl Section {
             }
             Command::Zero { chain: None } => {
                 for name in self.names(|_| true) {
-                    self.carry_out(Command::Zero { chain: Some(&name) })?;
+                    self.carry_out(Command::Zero { chain: Some(name) })?;
                 }
                 Ok(())
             }
@@ -242,38 +244,41 @@ impl Section {
     }
 
     /// Appends; most lines of most texts come here, in runs of one chain.
-    fn append(&mut self, name: &str, rule: Rule) -> Result<(), Kind> {
+    fn append(&mut self, name: ChainName, rule: Rule) -> Result<(), Kind> {
         if let Some((current, chain)) = self.current.and_then(|at| self.table.chains.get_index_mut(at))
-            && current == name
+            && *current == name
         {
-            chain.rules.push(rule);
+            push(&mut chain.rules, rule);
             return Ok(());
         }
         let (at, key, chain) =
-            self.table.chains.get_full_mut(name).ok_or_else(|| Kind::NoChain(name.into()))?;
-        if !self.touched.contains_key(name) {
-            self.touched.insert(key.clone(), Before::Shorter(chain.rules.len()));
+            self.table.chains.get_full_mut(&name).ok_or_else(|| Kind::NoChain(name.into()))?;
+        if self.existed && !self.touched.contains_key(&name) {
+            self.touched.insert(*key, Before::Shorter(chain.rules.len()));
         }
-        chain.rules.push(rule);
+        push(&mut chain.rules, rule);
         self.current = Some(at);
         Ok(())
     }
 
-    fn existing(&self, name: &str) -> Result<&Chain, Kind> {
-        self.table.chains.get(name).ok_or_else(|| Kind::NoChain(name.into()))
+    fn existing(&self, name: ChainName) -> Result<&Chain, Kind> {
+        self.table.chains.get(&name).ok_or_else(|| Kind::NoChain(name.into()))
     }
 
-    fn names(&self, which: impl Fn(&Chain) -> bool) -> Vec<SmolStr> {
-        self.table.chains.iter().filter(|(_, chain)| which(chain)).map(|(name, _)| name.clone()).collect()
+    fn names(&self, which: impl Fn(&Chain) -> bool) -> Vec<ChainName> {
+        self.table.chains.iter().filter(|(_, chain)| which(chain)).map(|(name, _)| *name).collect()
     }
 
     /// A chain to be changed anywhere but at its end.
-    fn change(&mut self, name: &str) -> Result<&mut Chain, Kind> {
+    fn change(&mut self, name: ChainName) -> Result<&mut Chain, Kind> {
         let (_, key, chain) =
-            self.table.chains.get_full_mut(name).ok_or_else(|| Kind::NoChain(name.into()))?;
-        match self.touched.get_mut(name) {
+            self.table.chains.get_full_mut(&name).ok_or_else(|| Kind::NoChain(name.into()))?;
+        if !self.existed {
+            return Ok(chain);
+        }
+        match self.touched.get_mut(&name) {
             None => {
-                self.touched.insert(key.clone(), Before::Whole(chain.clone()));
+                self.touched.insert(*key, Before::Whole(chain.clone()));
             }
             Some(before) => {
                 if let Before::Shorter(length) = *before {
@@ -286,38 +291,36 @@ impl Section {
         Ok(chain)
     }
 
-    /// Puts a chain in the place of another, which is handed back unless it is kept for undoing.
-    fn replace(&mut self, name: &str, with: Chain) -> Option<Chain> {
-        let (_, key, chain) = self.table.chains.get_full_mut(name)?;
+    /// Puts a chain in the place of another, which is kept for undoing if it is what was there before.
+    fn replace(&mut self, name: ChainName, with: Chain) {
+        let Some(chain) = self.table.chains.get_mut(&name) else { return };
         let mut old = mem::replace(chain, with);
-        match self.touched.get_mut(name) {
-            None => {
-                self.touched.insert(key.clone(), Before::Whole(old));
-                None
-            }
+        if !self.existed {
+            return;
+        }
+        match self.touched.get_mut(&name) {
+            None => drop(self.touched.insert(name, Before::Whole(old))),
             Some(before) => {
                 if let Before::Shorter(length) = *before {
                     old.rules.truncate(length);
                     *before = Before::Whole(old);
-                    None
-                } else {
-                    Some(old)
                 }
             }
         }
     }
 
-    fn create(&mut self, name: &str, chain: Chain) {
-        let name = SmolStr::from(name);
-        self.touched.entry(name.clone()).or_insert(Before::Absent);
+    fn create(&mut self, name: ChainName, chain: Chain) {
+        if self.existed {
+            self.touched.entry(name).or_insert(Before::Absent);
+        }
         self.table.chains.insert(name, chain);
     }
 
-    fn remove(&mut self, name: &str) {
-        drop(self.replace(name, Chain::default()));
-        self.table.chains.swap_remove(name);
+    fn remove(&mut self, name: ChainName) {
+        self.replace(name, Chain::default());
+        self.table.chains.swap_remove(&name);
         self.current = None;
-        self.deleted = true;
+        self.deleted.push(name);
     }
 
     /// Empties the table, as restoring without `--noflush` does.
@@ -325,9 +328,9 @@ impl Section {
         for name in self.names(|_| true) {
             match self.table.chains.get(&name).and_then(|chain| chain.policy) {
                 Some(policy) => {
-                    drop(self.replace(&name, Chain { policy: Some(policy), ..Chain::default() }));
+                    self.replace(name, Chain { policy: Some(policy), ..Chain::default() });
                 }
-                None => self.remove(&name),
+                None => self.remove(name),
             }
         }
     }
@@ -335,16 +338,16 @@ impl Section {
     /// Every jump must lead somewhere. Only chains that were touched can have a new jump; if a chain was deleted, any
     /// may have an old one.
     fn check(&self) -> Result<(), Kind> {
-        let check = |name: &SmolStr, chain: &Chain| {
+        let check = |name: &ChainName, chain: &Chain| {
             let mut targets =
                 chain.rules.iter().filter_map(|rule| rule.target.as_ref().and_then(Target::chain));
-            match targets.find(|target| !self.table.chains.contains_key(target.as_str())) {
-                Some(target) if self.touched.contains_key(target) => Err(Kind::Referenced(target.clone())),
-                Some(target) => Err(Kind::NoTarget { chain: name.clone(), target: target.clone() }),
+            match targets.find(|target| !self.table.chains.contains_key(*target)) {
+                Some(target) if self.deleted.contains(target) => Err(Kind::Referenced((*target).into())),
+                Some(target) => Err(Kind::NoTarget { chain: (*name).into(), target: (*target).into() }),
                 None => Ok(()),
             }
         };
-        if self.deleted {
+        if !self.existed || !self.deleted.is_empty() {
             return self.table.chains.iter().try_for_each(|(name, chain)| check(name, chain));
         }
         let mut touched = self.touched.keys().filter_map(|name| self.table.chains.get_key_value(name));

@@ -17,6 +17,7 @@
 
 mod apply;
 mod model;
+mod name;
 mod parse;
 mod print;
 mod rule;
@@ -25,9 +26,10 @@ mod words;
 
 pub use apply::RestoreMode;
 pub use model::{
-    AddrTypeTest, AddressTypes, Chain, Counters, CtStates, IpvsTest, MAX_CHAIN_NAME, MarkTest, Match, Net,
-    Policy, PortDraw, PortModule, PortRange, PortTest, Recent, RecentAction, Rule, Ruleset, Sense, SetTest,
-    StateModule, Table, Target, Test, builtin_hooks,
+    AddrTypeTest, AddressTypes, Chain, Counters, CtStates, IpvsTest, MarkTest, Match, Net, Policy, PortDraw,
+    PortModule, PortRange, PortTest, Recent, RecentAction, Rule, Ruleset, Sense, SetTest, StateModule, Table,
+    Target, Test, builtin_hooks,
 };
+pub use name::{ChainName, MAX_CHAIN_NAME};
 pub use parse::{Command, RestoreError, RestoreErrorKind, commands};
 pub use print::ShowCounters;

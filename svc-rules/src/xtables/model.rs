@@ -8,12 +8,10 @@ use foldhash::fast::FixedState;
 use indexmap::IndexMap;
 use smol_str::SmolStr;
 
+use super::name::ChainName;
 use crate::ipset::Side;
 use crate::outcome::{Hook, RejectWith};
 use crate::packet::{Family, Transport};
-
-/// The longest chain name that iptables takes.
-pub const MAX_CHAIN_NAME: usize = 28;
 
 /// All tables of one family.
 #[derive(Debug, Clone, PartialEq)]
@@ -79,7 +77,7 @@ impl Ruleset {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Table {
     pub(super) name: SmolStr,
-    pub(super) chains: IndexMap<SmolStr, Chain, FixedState>,
+    pub(super) chains: IndexMap<ChainName, Chain, FixedState>,
 }
 
 impl Table {
@@ -88,7 +86,8 @@ impl Table {
         let mut chains = IndexMap::with_hasher(FixedState::default());
         for hook in builtin_hooks(name) {
             let chain = Chain { policy: Some(Policy::Accept), ..Chain::default() };
-            chains.insert(SmolStr::new_static(hook.chain()), chain);
+            // The name of every builtin chain is short enough.
+            chains.extend(ChainName::new(hook.chain()).map(|name| (name, chain)));
         }
         Self { name: name.into(), chains }
     }
@@ -100,7 +99,7 @@ impl Table {
 
     /// The chain of that name.
     pub fn chain(&self, name: &str) -> Option<&Chain> {
-        self.chains.get(name)
+        self.chains.get(&ChainName::new(name)?)
     }
 
     /// Number of chains, builtin ones included.
@@ -114,7 +113,7 @@ impl Table {
     }
 
     /// Every chain with its name: the builtin ones in hook order, then the others by name, as `iptables-save` lists them.
-    pub fn chains(&self) -> Vec<(&SmolStr, &Chain)> {
+    pub fn chains(&self) -> Vec<(&ChainName, &Chain)> {
         let rank = |name: &str| {
             const HOOKS: [Hook; 5] =
                 [Hook::Prerouting, Hook::Input, Hook::Forward, Hook::Output, Hook::Postrouting];
@@ -568,9 +567,9 @@ pub enum PortDraw {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Target {
     /// `-j CHAIN`.
-    Jump(SmolStr),
+    Jump(ChainName),
     /// `-g CHAIN`.
-    Goto(SmolStr),
+    Goto(ChainName),
     /// `-j ACCEPT`.
     Accept,
     /// `-j DROP`.
@@ -603,7 +602,7 @@ pub enum Target {
 
 impl Target {
     /// The chain it jumps or goes to.
-    pub const fn chain(&self) -> Option<&SmolStr> {
+    pub const fn chain(&self) -> Option<&ChainName> {
         match self {
             Self::Jump(chain) | Self::Goto(chain) => Some(chain),
             _ => None,
@@ -611,22 +610,29 @@ impl Target {
     }
 }
 
-/// Targets of iptables' own: whatever else follows `-j` is a chain.
+/// Targets of iptables' own, in alphabetical order: whatever else follows `-j` is a chain.
 pub(super) const EXTENSIONS: [&str; 48] = [
+    "ACCOUNT",
     "AUDIT",
+    "CHAOS",
     "CHECKSUM",
     "CLASSIFY",
     "CLUSTERIP",
     "CONNMARK",
     "CONNSECMARK",
     "CT",
+    "DELUDE",
+    "DHCPMAC",
     "DNAT",
+    "DNETMAP",
     "DNPT",
     "DSCP",
+    "ECHO",
     "ECN",
     "HL",
     "HMARK",
     "IDLETIMER",
+    "IPMARK",
     "LED",
     "LOG",
     "MARK",
@@ -643,7 +649,9 @@ pub(super) const EXTENSIONS: [&str; 48] = [
     "SET",
     "SNAT",
     "SNPT",
+    "STEAL",
     "SYNPROXY",
+    "SYSRQ",
     "TCPMSS",
     "TCPOPTSTRIP",
     "TEE",
@@ -652,13 +660,4 @@ pub(super) const EXTENSIONS: [&str; 48] = [
     "TRACE",
     "TTL",
     "ULOG",
-    "ACCOUNT",
-    "CHAOS",
-    "DELUDE",
-    "DHCPMAC",
-    "DNETMAP",
-    "ECHO",
-    "IPMARK",
-    "STEAL",
-    "SYSRQ",
 ];

@@ -7,7 +7,8 @@ use alloc::borrow::Cow;
 
 use smol_str::SmolStr;
 
-use super::model::{Counters, MAX_CHAIN_NAME, Policy, Rule};
+use super::model::{Counters, Policy, Rule};
+use super::name::ChainName;
 use super::rule;
 use super::words::Words;
 use crate::packet::Family;
@@ -20,7 +21,7 @@ pub enum Command<'a> {
     /// `:CHAIN POLICY [PACKETS:BYTES]`.
     Declare {
         /// The chain.
-        chain: &'a str,
+        chain: ChainName,
         /// `None` for `-`.
         policy: Option<Policy>,
         /// Counters of the policy.
@@ -29,14 +30,14 @@ pub enum Command<'a> {
     /// `-A`.
     Append {
         /// The chain.
-        chain: &'a str,
+        chain: ChainName,
         /// The rule.
         rule: Rule,
     },
     /// `-I`.
     Insert {
         /// The chain.
-        chain: &'a str,
+        chain: ChainName,
         /// Where, from 1.
         position: usize,
         /// The rule.
@@ -45,7 +46,7 @@ pub enum Command<'a> {
     /// `-R`.
     Replace {
         /// The chain.
-        chain: &'a str,
+        chain: ChainName,
         /// Which, from 1.
         position: usize,
         /// The rule that takes its place.
@@ -54,41 +55,41 @@ pub enum Command<'a> {
     /// `-D` with a rule.
     Delete {
         /// The chain.
-        chain: &'a str,
+        chain: ChainName,
         /// The first equal rule is deleted.
         rule: Rule,
     },
     /// `-D` with a number.
     DeleteAt {
         /// The chain.
-        chain: &'a str,
+        chain: ChainName,
         /// Which, from 1.
         position: usize,
     },
     /// `-N`.
     New {
         /// The chain.
-        chain: &'a str,
+        chain: ChainName,
     },
     /// `-X`; without a name, every empty chain of the user's.
     DeleteChain {
         /// The chain.
-        chain: Option<&'a str>,
+        chain: Option<ChainName>,
     },
     /// `-F`; without a name, every chain.
     Flush {
         /// The chain.
-        chain: Option<&'a str>,
+        chain: Option<ChainName>,
     },
     /// `-Z`.
     Zero {
         /// The chain.
-        chain: Option<&'a str>,
+        chain: Option<ChainName>,
     },
     /// `-P`.
     SetPolicy {
         /// The chain.
-        chain: &'a str,
+        chain: ChainName,
         /// The new policy.
         policy: Policy,
     },
@@ -219,48 +220,47 @@ fn command(line: &str, family: Family) -> Result<Command<'_>, RestoreErrorKind> 
         counters = parse_counters(verb).ok_or_else(|| value("counters", verb))?;
         verb = plain(&mut words, "command")?;
     }
-    match verb {
-        "-A" | "--append" => {
+    match verb.as_bytes() {
+        b"-A" | b"--append" => {
             let chain = chain_name(&mut words, verb)?;
             Ok(Command::Append { chain, rule: rule::parse(words, family, counters)? })
         }
-        "-I" | "--insert" => {
+        b"-I" | b"--insert" => {
             let chain = chain_name(&mut words, verb)?;
             let position = position(&mut words).unwrap_or(1);
             Ok(Command::Insert { chain, position, rule: rule::parse(words, family, counters)? })
         }
-        "-R" | "--replace" => {
+        b"-R" | b"--replace" => {
             let chain = chain_name(&mut words, verb)?;
             let position = position(&mut words).ok_or_else(|| RestoreErrorKind::Missing(verb.into()))?;
             Ok(Command::Replace { chain, position, rule: rule::parse(words, family, counters)? })
         }
-        "-D" | "--delete" => {
+        b"-D" | b"--delete" => {
             let chain = chain_name(&mut words, verb)?;
             match position(&mut words) {
                 Some(position) => Ok(Command::DeleteAt { chain, position }),
                 None => Ok(Command::Delete { chain, rule: rule::parse(words, family, counters)? }),
             }
         }
-        "-N" | "--new-chain" => Ok(Command::New { chain: chain_name(&mut words, verb)? }),
-        "-X" | "--delete-chain" => Ok(Command::DeleteChain { chain: optional(&mut words, verb)? }),
-        "-F" | "--flush" => Ok(Command::Flush { chain: optional(&mut words, verb)? }),
-        "-Z" | "--zero" => Ok(Command::Zero { chain: optional(&mut words, verb)? }),
-        "-P" | "--policy" => {
+        b"-N" | b"--new-chain" => Ok(Command::New { chain: chain_name(&mut words, verb)? }),
+        b"-X" | b"--delete-chain" => Ok(Command::DeleteChain { chain: optional(&mut words, verb)? }),
+        b"-F" | b"--flush" => Ok(Command::Flush { chain: optional(&mut words, verb)? }),
+        b"-Z" | b"--zero" => Ok(Command::Zero { chain: optional(&mut words, verb)? }),
+        b"-P" | b"--policy" => {
             let chain = chain_name(&mut words, verb)?;
             let policy = plain(&mut words, verb)?;
             let policy = parse_policy(policy).flatten().ok_or_else(|| value(verb, policy))?;
             Ok(Command::SetPolicy { chain, policy })
         }
-        other => Err(RestoreErrorKind::Command(other.into())),
+        _ => Err(RestoreErrorKind::Command(verb.into())),
     }
 }
 
 fn declare(rest: &str) -> Result<Command<'_>, RestoreErrorKind> {
     let mut words = rest.split_ascii_whitespace();
-    let chain = words.next().ok_or_else(|| RestoreErrorKind::Missing(":".into()))?;
-    check_chain_name(chain)?;
+    let chain = named(words.next().ok_or_else(|| RestoreErrorKind::Missing(":".into()))?)?;
     let policy = words.next().ok_or_else(|| RestoreErrorKind::Missing(chain.into()))?;
-    let policy = parse_policy(policy).ok_or_else(|| value(chain, policy))?;
+    let policy = parse_policy(policy).ok_or_else(|| value(&chain, policy))?;
     let counters = match words.next() {
         None | Some("[0:0]") => Counters::default(),
         Some(text) => parse_counters(text).ok_or_else(|| value("counters", text))?,
@@ -296,20 +296,17 @@ fn plain<'a>(words: &mut Words<'a>, after: &str) -> Result<&'a str, RestoreError
     }
 }
 
-fn optional<'a>(words: &mut Words<'a>, verb: &str) -> Result<Option<&'a str>, RestoreErrorKind> {
-    if words.rest().trim_ascii().is_empty() { Ok(None) } else { plain(words, verb).map(Some) }
+fn optional(words: &mut Words<'_>, verb: &str) -> Result<Option<ChainName>, RestoreErrorKind> {
+    if words.rest().trim_ascii().is_empty() { Ok(None) } else { chain_name(words, verb).map(Some) }
 }
 
-fn chain_name<'a>(words: &mut Words<'a>, verb: &str) -> Result<&'a str, RestoreErrorKind> {
-    let name = plain(words, verb)?;
-    check_chain_name(name)?;
-    Ok(name)
+fn chain_name(words: &mut Words<'_>, verb: &str) -> Result<ChainName, RestoreErrorKind> {
+    named(plain(words, verb)?)
 }
 
-/// Length and first character as iptables checks them.
-pub(super) fn check_chain_name(name: &str) -> Result<(), RestoreErrorKind> {
-    let bad = name.is_empty() || name.len() > MAX_CHAIN_NAME || name.starts_with(['-', '!']);
-    if bad { Err(RestoreErrorKind::ChainName(name.into())) } else { Ok(()) }
+/// A chain's name as iptables checks it.
+pub(super) fn named(name: &str) -> Result<ChainName, RestoreErrorKind> {
+    ChainName::new(name).ok_or_else(|| RestoreErrorKind::ChainName(name.into()))
 }
 
 /// Reads a rule number if the next word is one.

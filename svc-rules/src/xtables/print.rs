@@ -169,20 +169,25 @@ fn list<'a>(f: &mut fmt::Formatter<'_>, names: impl Iterator<Item = &'a str>) ->
 
 /// Appends a word the way iptables does: in double quotes unless it is made of letters, digits, `_` and `-` alone,
 /// with `"`, `\` and `'` escaped.
-pub(crate) fn quote(word: &str, out: &mut String) {
+pub(super) fn quote(word: &str, out: &mut String) {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
     if !word.is_empty() && word.bytes().all(plain) {
         out.push_str(word);
         return;
     }
     out.push('"');
+    quote_inner(word, out);
+    out.push('"');
+}
+
+/// Appends what stands between the quotes.
+pub(super) fn quote_inner(word: &str, out: &mut String) {
     for c in word.chars() {
         if matches!(c, '"' | '\\' | '\'') {
             out.push('\\');
         }
         out.push(c);
     }
-    out.push('"');
 }
 
 impl Match {
@@ -208,7 +213,9 @@ impl Match {
                     StateModule::State => ("state", "--state"),
                 };
                 out.push_str(module);
-                option(test.sense, name, test.value, out);
+                if test.value != CtStates::default() {
+                    option(test.sense, name, test.value, out);
+                }
             }
             Self::Mark(test) => {
                 out.push_str("mark");

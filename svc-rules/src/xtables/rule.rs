@@ -12,8 +12,8 @@ use super::model::{
     AddrTypeTest, AddressTypes, Counters, CtStates, EXTENSIONS, IpvsTest, MarkTest, Match, Net, PortDraw,
     PortModule, PortRange, PortTest, Recent, RecentAction, Rule, Sense, SetTest, StateModule, Target, Test,
 };
-use super::parse::{RestoreErrorKind, check_chain_name, value};
-use super::print::quote;
+use super::parse::{RestoreErrorKind, named, value};
+use super::print::{quote, quote_inner};
 use super::words::{Word, Words};
 use crate::ipset::Side;
 use crate::outcome::RejectWith;
@@ -60,31 +60,31 @@ impl<'a> Parser<'a> {
 
     fn option(&mut self, word: &Word<'a>, sense: Sense) -> Result<()> {
         let name: &str = &word.text;
-        match name {
-            "-m" | "--match" => {
-                let module = self.value(name)?;
+        // As bytes, which compile to a decision tree instead of one comparison after another.
+        match name.as_bytes() {
+            b"-m" | b"--match" => {
+                let module = self.plain_value(name)?;
                 self.open(&module);
                 Ok(())
             }
-            "-j" | "--jump" => {
-                let target = self.value(name)?;
+            b"-j" | b"--jump" => {
+                let target = self.plain_value(name)?;
                 once(name, self.jump.replace(target).is_some() || self.rule.target.is_some())
             }
-            "-g" | "--goto" => {
+            b"-g" | b"--goto" => {
                 let chain = self.value(name)?;
-                check_chain_name(&chain)?;
-                let again = self.rule.target.replace(Target::Goto(chain.into())).is_some();
+                let again = self.rule.target.replace(Target::Goto(named(&chain)?)).is_some();
                 once(name, again || self.jump.is_some())
             }
-            "-s" | "--source" | "--src" => {
+            b"-s" | b"--source" | b"--src" => {
                 let net = self.net(name)?;
                 once(name, replace_net(&mut self.rule.source, sense, net))
             }
-            "-d" | "--destination" | "--dst" => {
+            b"-d" | b"--destination" | b"--dst" => {
                 let net = self.net(name)?;
                 once(name, replace_net(&mut self.rule.destination, sense, net))
             }
-            "-p" | "--protocol" | "--proto" => {
+            b"-p" | b"--protocol" | b"--proto" => {
                 let text = self.value(name)?;
                 if text.eq_ignore_ascii_case("all") || &*text == "0" {
                     return Ok(());
@@ -92,20 +92,20 @@ impl<'a> Parser<'a> {
                 let transport = Transport::parse(&text).ok_or_else(|| value(name, &text))?;
                 once(name, self.rule.transport.replace(Test { sense, value: transport }).is_some())
             }
-            "-i" | "--in-interface" => {
-                let interface = self.value(name)?;
+            b"-i" | b"--in-interface" => {
+                let interface = self.plain_value(name)?;
                 let test = Test { sense, value: interface.into() };
                 once(name, self.rule.in_interface.replace(test).is_some())
             }
-            "-o" | "--out-interface" => {
-                let interface = self.value(name)?;
+            b"-o" | b"--out-interface" => {
+                let interface = self.plain_value(name)?;
                 let test = Test { sense, value: interface.into() };
                 once(name, self.rule.out_interface.replace(test).is_some())
             }
-            "-f" | "--fragment" if self.family == Family::V4 => {
+            b"-f" | b"--fragment" if self.family == Family::V4 => {
                 once(name, self.rule.fragment.replace(sense).is_some())
             }
-            "-c" | "--set-counters" => {
+            b"-c" | b"--set-counters" => {
                 let packets = self.number(name)?;
                 let bytes = self.number(name)?;
                 self.rule.counters = Counters { packets, bytes };
@@ -135,6 +135,13 @@ impl<'a> Parser<'a> {
         self.words.next().map(|word| word.text).ok_or_else(|| RestoreErrorKind::Missing(option.into()))
     }
 
+    /// A value that is written without quotes, so it must be one word by itself.
+    fn plain_value(&mut self, option: &str) -> Result<Cow<'a, str>> {
+        let text = self.value(option)?;
+        let parts = |c: char| c.is_ascii_control() || matches!(c, ' ' | '"');
+        if text.is_empty() || text.contains(parts) { Err(value(option, &text)) } else { Ok(text) }
+    }
+
     fn number(&mut self, option: &str) -> Result<u64> {
         let text = self.value(option)?;
         text.parse().map_err(|_| value(option, &text))
@@ -149,28 +156,31 @@ impl<'a> Parser<'a> {
 
     /// Loads a module.
     fn open(&mut self, module: &str) {
-        self.rule.matches.push(match module {
-            "comment" => Match::Comment(SmolStr::default()),
-            "tcp" => ports(PortModule::Tcp),
-            "udp" => ports(PortModule::Udp),
-            "sctp" => ports(PortModule::Sctp),
-            "conntrack" => Match::State(StateModule::Conntrack, unset()),
-            "state" => Match::State(StateModule::State, unset()),
-            "addrtype" => Match::AddrType(AddrTypeTest::default()),
-            "recent" => Match::Recent(Box::new(Recent {
-                action: Test { sense: Sense::Is, value: RecentAction::Check },
-                seconds: 0,
-                reap: false,
-                hitcount: 0,
-                rttl: false,
-                list: SmolStr::new_static("DEFAULT"),
-                mask: full_mask(self.family),
-                side: Side::Source,
-            })),
-            "ipvs" => Match::Ipvs(Box::default()),
-            // Modules with one option are made when it comes; until then they stand in their own words.
-            other => Match::Opaque(other.into()),
-        });
+        push(
+            &mut self.rule.matches,
+            match module.as_bytes() {
+                b"comment" => Match::Comment(SmolStr::default()),
+                b"tcp" => ports(PortModule::Tcp),
+                b"udp" => ports(PortModule::Udp),
+                b"sctp" => ports(PortModule::Sctp),
+                b"conntrack" => Match::State(StateModule::Conntrack, unset()),
+                b"state" => Match::State(StateModule::State, unset()),
+                b"addrtype" => Match::AddrType(AddrTypeTest::default()),
+                b"recent" => Match::Recent(Box::new(Recent {
+                    action: Test { sense: Sense::Is, value: RecentAction::Check },
+                    seconds: 0,
+                    reap: false,
+                    hitcount: 0,
+                    rttl: false,
+                    list: SmolStr::new_static("DEFAULT"),
+                    mask: full_mask(self.family),
+                    side: Side::Source,
+                })),
+                b"ipvs" => Match::Ipvs(Box::default()),
+                // Modules with one option are made when it comes; until then they stand in their own words.
+                _ => Match::Opaque(module.into()),
+            },
+        );
     }
 
     /// Gives an option to the module or target that takes it.
@@ -183,13 +193,13 @@ impl<'a> Parser<'a> {
             self.arguments.push(word.clone());
             return Ok(());
         }
-        match name {
-            "--dport" | "--destination-port" => {
+        match name.as_bytes() {
+            b"--dport" | b"--destination-port" => {
                 let range = self.ports_value(name)?;
                 let test = self.port_test(name)?;
                 once(name, test.destination.replace(Test { sense, value: range }).is_some())
             }
-            "--sport" | "--source-port" => {
+            b"--sport" | b"--source-port" => {
                 let range = self.ports_value(name)?;
                 let test = self.port_test(name)?;
                 once(name, test.source.replace(Test { sense, value: range }).is_some())
@@ -213,7 +223,7 @@ impl<'a> Parser<'a> {
                 Some(Test { value: Transport::SCTP, .. }) => PortModule::Sctp,
                 _ => return Err(RestoreErrorKind::Option(option.into())),
             };
-            self.rule.matches.push(ports(module));
+            push(&mut self.rule.matches, ports(module));
         }
         let at = loaded.unwrap_or(self.rule.matches.len().saturating_sub(1));
         match self.rule.matches.get_mut(at) {
@@ -225,7 +235,7 @@ impl<'a> Parser<'a> {
     fn last_match_option(&mut self, word: &Word<'a>, sense: Sense) -> Result<()> {
         let name: &str = &word.text;
         if let Some(module) = self.implicit_module(name) {
-            self.rule.matches.push(Match::Opaque(module));
+            push(&mut self.rule.matches, Match::Opaque(module));
         }
         let Some(mut last) = self.rule.matches.pop() else {
             return Err(RestoreErrorKind::Option(name.into()));
@@ -263,7 +273,7 @@ impl<'a> Parser<'a> {
         if !taken {
             last = Match::Opaque(opaque(&last, sense, word));
         }
-        self.rule.matches.push(last);
+        push(&mut self.rule.matches, last);
         Ok(())
     }
 
@@ -336,7 +346,7 @@ impl<'a> Parser<'a> {
                 return Ok(true);
             }
             "--name" => {
-                recent.list = self.value(name)?.into();
+                recent.list = self.plain_value(name)?.into();
                 return Ok(true);
             }
             "--mask" => {
@@ -408,13 +418,13 @@ impl<'a> Parser<'a> {
                 Match::Random(Test { sense, value: threshold })
             }
             ("set", "--match-set") => {
-                let set = self.value(name)?.into();
+                let set = self.plain_value(name)?.into();
                 let text = self.value(name)?;
                 let sides = parse_sides(&text).ok_or_else(|| value(name, &text))?;
                 Match::Set(Box::new(Test { sense, value: SetTest { name: set, sides } }))
             }
             ("physdev", "--physdev-is-in") => Match::PhysdevIsIn(sense),
-            ("nfacct", "--nfacct-name") => Match::Nfacct(self.value(name)?.into()),
+            ("nfacct", "--nfacct-name") => Match::Nfacct(self.plain_value(name)?.into()),
             _ => return Ok(None),
         }))
     }
@@ -425,6 +435,15 @@ impl<'a> Parser<'a> {
         }
         Ok(self.rule)
     }
+}
+
+/// Appends to a list that seldom has more than two entries: room for two is enough at first, where `Vec` makes it for
+/// four. Rulesets have a list of matches for every rule, and a list of rules for every endpoint.
+pub(super) fn push<T>(list: &mut Vec<T>, item: T) {
+    if list.capacity() == 0 {
+        list.reserve_exact(2);
+    }
+    list.push(item);
 }
 
 fn once(option: &str, again: bool) -> Result<()> {
@@ -483,8 +502,22 @@ fn extend(text: &mut SmolStr, sense: Sense, word: &Word<'_>) {
     *text = longer.into();
 }
 
+/// A word as it has to be written. What was in quotes must not turn into an option without them.
 fn push_word(word: &Word<'_>, out: &mut String) {
-    if word.quoted { quote(&word.text, out) } else { out.push_str(&word.text) }
+    if !word.quoted {
+        out.push_str(&word.text);
+    } else if word.text.starts_with('-') {
+        out.push('"');
+        quote_inner(&word.text, out);
+        out.push('"');
+    } else {
+        quote(&word.text, out);
+    }
+}
+
+/// Whether `-j` with this word leads to a target of iptables' own rather than to a chain.
+fn is_extension(name: &str) -> bool {
+    EXTENSIONS.binary_search(&name).is_ok()
 }
 
 /// Whether the target takes this option, so that it is not a match's.
@@ -496,7 +529,7 @@ fn target_takes(target: &str, option: &str) -> bool {
         "SNAT" => matches!(option, "--to-source" | "--random" | "--random-fully" | "--persistent"),
         "MASQUERADE" => matches!(option, "--to-ports" | "--random" | "--random-fully"),
         "MARK" => option.ends_with("mark") && option != "--mark",
-        other => EXTENSIONS.contains(&other),
+        other => is_extension(other),
     }
 }
 
@@ -544,14 +577,11 @@ fn target(name: &str, arguments: &[Word<'_>], family: Family) -> Result<Target> 
     if let Some(made) = made {
         return Ok(made);
     }
-    let known = matches!(name, "ACCEPT" | "DROP" | "RETURN") || EXTENSIONS.contains(&name);
-    if !known && arguments.is_empty() {
-        check_chain_name(name)?;
-        return Ok(Target::Jump(name.into()));
-    }
-    if !EXTENSIONS.contains(&name) {
-        let first = text(0).unwrap_or_default();
-        return Err(RestoreErrorKind::Option(first.into()));
+    if !is_extension(name) {
+        return match text(0) {
+            None => named(name).map(Target::Jump),
+            Some(argument) => Err(RestoreErrorKind::Option(argument.into())),
+        };
     }
     let mut words = String::from(name);
     for word in arguments {

@@ -8,13 +8,14 @@ use core::time::Duration;
 use smol_str::SmolStr;
 
 use super::model::{
-    AddrTypeTest, AddressTypes, Chain, CtStates, Match, Policy, PortDraw, PortTest, Recent, RecentAction,
-    Rule, Ruleset, StateModule, Table, Target, Test, builtin_hooks,
+    AddrTypeTest, AddressTypes, Chain, CtStates, IpvsTest, Match, Policy, PortDraw, PortTest, Recent,
+    RecentAction, Rule, Ruleset, StateModule, Table, Target, Test, builtin_hooks,
 };
+use super::name::ChainName;
 use crate::host::{AddressType, Egress, Host};
 use crate::ipset::Side;
 use crate::outcome::{AffinityAction, AffinityUpdate, Effect, Hook, SourceNat, Unknown, Verdict, Walk};
-use crate::packet::{ConnState, Packet};
+use crate::packet::{ConnState, Packet, Transport};
 use crate::walk::{At, Backend, Flow, Stage, StageKind, Step, hit, walk};
 
 /// Targets that neither end the walk nor change what later rules can see.
@@ -57,7 +58,10 @@ impl Backend for Ruleset {
 
     fn run(&self, stage: Stage, flow: Flow, at: &At<'_>, out: &mut Vec<(Flow, Step)>) {
         let found = self.tables.get(stage.id).and_then(|table| {
-            table.chains.get_key_value(at.hook.chain()).map(|(name, base)| (table, name, base))
+            table
+                .chains
+                .get_key_value(&ChainName::new(at.hook.chain())?)
+                .map(|(name, base)| (table, name, base))
         });
         let Some((table, name, base)) = found else {
             out.push((flow, Step::Pass));
@@ -77,7 +81,7 @@ impl Backend for Ruleset {
 /// A chain being traversed.
 #[derive(Clone)]
 struct Frame<'a> {
-    name: &'a SmolStr,
+    name: &'a ChainName,
     chain: &'a Chain,
     /// Place of the rule to be looked at next, from 0.
     next: usize,
@@ -85,7 +89,7 @@ struct Frame<'a> {
 
 struct Traversal<'a, 'b> {
     table: &'a Table,
-    base: (&'a SmolStr, &'a Chain),
+    base: (&'a ChainName, &'a Chain),
     at: &'b At<'b>,
     flow: Flow,
     stack: Vec<Frame<'a>>,
@@ -130,20 +134,27 @@ impl<'a> Traversal<'a, '_> {
         let (name, chain) = self.base;
         match chain.policy {
             Some(Policy::Drop) => {
-                self.flow.hits.push(hit(self.at.hook, &self.table.name, name, None, None, Effect::Drop));
+                self.flow.hits.push(hit(
+                    self.at.hook,
+                    &self.table.name,
+                    (*name).into(),
+                    None,
+                    None,
+                    Effect::Drop,
+                ));
                 Step::Stop(Verdict::Drop)
             }
             Some(Policy::Accept) | None => Step::Pass,
         }
     }
 
-    fn note(&mut self, rule: &Rule, chain: &SmolStr, number: usize, effect: Effect) {
-        let hit = hit(self.at.hook, &self.table.name, chain, Some(number), rule.comment(), effect);
+    fn note(&mut self, rule: &Rule, chain: &ChainName, number: usize, effect: Effect) {
+        let hit = hit(self.at.hook, &self.table.name, (*chain).into(), Some(number), rule.comment(), effect);
         self.flow.hits.push(hit);
     }
 
     /// Looks at one rule; `None` to go on.
-    fn rule(&mut self, rule: &'a Rule, chain: &SmolStr, number: usize) -> Option<Step> {
+    fn rule(&mut self, rule: &'a Rule, chain: &ChainName, number: usize) -> Option<Step> {
         let mut from = 0;
         loop {
             match self.fits(rule, from) {
@@ -162,12 +173,12 @@ impl<'a> Traversal<'a, '_> {
         }
     }
 
-    fn stop(&mut self, rule: &Rule, chain: &SmolStr, number: usize, why: Unknown) -> Step {
+    fn stop(&mut self, rule: &Rule, chain: &ChainName, number: usize, why: Unknown) -> Step {
         self.note(rule, chain, number, Effect::Unknown(why.clone()));
         Step::Stop(Verdict::Unknown(why))
     }
 
-    fn target(&mut self, rule: &'a Rule, chain: &SmolStr, number: usize) -> Option<Step> {
+    fn target(&mut self, rule: &'a Rule, chain: &ChainName, number: usize) -> Option<Step> {
         let (effect, step) = match &rule.target {
             None => (Effect::Continue, None),
             Some(Target::Accept) => (Effect::Accept, Some(Step::Pass)),
@@ -178,8 +189,8 @@ impl<'a> Traversal<'a, '_> {
                 (Effect::Return, None)
             }
             Some(Target::Jump(name) | Target::Goto(name)) => {
-                let Some((name, to)) = self.table.chains.get_key_value(name.as_str()) else {
-                    return Some(self.stop(rule, chain, number, Unknown::Chain(name.clone())));
+                let Some((name, to)) = self.table.chains.get_key_value(name) else {
+                    return Some(self.stop(rule, chain, number, Unknown::Chain((*name).into())));
                 };
                 // Deeper than there are chains, so one of them is in the stack twice.
                 if self.stack.len() > self.table.chains.len() {
@@ -190,7 +201,7 @@ impl<'a> Traversal<'a, '_> {
                     self.stack.pop();
                 }
                 self.stack.push(Frame { name, chain: to, next: 0 });
-                (if goes { Effect::Goto(name.clone()) } else { Effect::Jump(name.clone()) }, None)
+                (if goes { Effect::Goto((*name).into()) } else { Effect::Jump((*name).into()) }, None)
             }
             Some(Target::Mark { value, mask }) => {
                 self.flow.packet.mark = (self.flow.packet.mark & !mask) ^ value;
@@ -295,8 +306,7 @@ impl<'a> Traversal<'a, '_> {
                 None => Fit::Unknown(Unknown::Set(test.value.name.clone())),
             },
             Match::PhysdevIsIn(sense) => sense.of(packet.bridge_port.is_some()).into(),
-            // No packet of these walks belongs to an IPVS connection, and then every such test fails.
-            Match::Ipvs(_) => Fit::No,
+            Match::Ipvs(test) => ipvs_fits(test, self.flow.virtual_server).into(),
             Match::Opaque(text) => Fit::Unknown(Unknown::Match(text.clone())),
         }
     }
@@ -354,6 +364,15 @@ fn ports_fit(test: &PortTest, packet: &Packet) -> bool {
     packet.transport == test.module.transport()
         && test.source.is_none_or(|range| range.sense.of(range.value.contains(packet.source_port)))
         && test.destination.is_none_or(|range| range.sense.of(range.value.contains(packet.destination_port)))
+}
+
+/// Every test fails for a packet that belongs to no IPVS connection.
+fn ipvs_fits(test: &IpvsTest, of: Option<(IpAddr, Transport, u16)>) -> bool {
+    of.is_some_and(|(address, transport, port)| {
+        test.address.is_none_or(|test| test.sense.of(test.value.contains(address)))
+            && test.transport.is_none_or(|test| test.sense.of(test.value == transport))
+            && test.port.is_none_or(|test| test.sense.of(test.value == port))
+    })
 }
 
 /// The packet's states as `xt_conntrack` sees them; `xt_state` does not know translation.

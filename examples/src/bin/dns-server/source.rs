@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use svc_dns::{ChangeKind, Options, SerialKind, Serials, Zones};
 use svc_examples::input::Input;
 use svc_examples::output::{BAD, styled};
+use svc_examples::world::World;
 use tokio::sync::watch;
 
 /// Where the objects come from.
@@ -24,18 +25,18 @@ impl Source {
         Self { files, namespace, options, objects: 0, skipped: None }
     }
 
-    fn input(&mut self) -> anyhow::Result<Input> {
+    /// The manifests with what the controllers would make of them: Pods of workloads, EndpointSlices.
+    fn world(&mut self) -> anyhow::Result<World> {
         let input = Input::read(&self.files, &self.namespace)?;
         self.objects = input.objects.len();
         self.skipped = input.skipped_note();
-        Ok(input)
+        World::new(input)
     }
 
     /// Reads everything.
     pub(crate) fn read(&mut self) -> anyhow::Result<Zones> {
-        let mut zones = Zones::new(self.options.clone())?;
-        let input = self.input()?;
-        drop(zones.replace_all(&input.objects));
+        let options = self.options.clone();
+        let mut zones = self.world()?.zones_with(options)?;
         let now = now();
         zones.set_serials(Serials { internal: now, multicluster: now, external: now });
         Ok(zones)
@@ -70,9 +71,9 @@ impl Source {
     }
 
     fn reread(&mut self, mut zones: Zones) -> anyhow::Result<(Zones, String)> {
-        let input = self.input().context("reading the manifests again")?;
+        let world = self.world().context("reading the manifests again")?;
         let mut serials = zones.serials();
-        let changes = zones.replace_all(&input.objects);
+        let changes = zones.replace_all(&world.objects());
         let records = changes.records();
         let now = now();
         // A serial only grows, whatever the clock does.

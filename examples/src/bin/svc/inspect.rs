@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use serde::Serialize;
 use svc_examples::output::{BAD, DIM, Format, GOOD, Table, styled, write_data};
-use svc_examples::world::World;
+use svc_examples::world::{World, advice};
 use svc_model::{IntOrString, Kind, ObjectRef, Service, ServicePort, ServiceType};
 
 use crate::common::{InputArgs, OutputArgs, write_notes};
@@ -44,8 +44,10 @@ struct Row {
 
 pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<ExitCode> {
     let world = args.input.world()?;
-    let wanted = |service: &Service| !args.only_namespace || service.metadata.namespace == args.input.namespace;
-    let rows: Vec<_> = world.cluster.services().iter().filter(|s| wanted(s)).map(|s| row(&world, s)).collect();
+    let wanted =
+        |service: &Service| !args.only_namespace || service.metadata.namespace == args.input.namespace;
+    let rows: Vec<_> =
+        world.cluster.services().iter().filter(|s| wanted(s)).map(|s| row(&world, s)).collect();
     match args.output.output {
         Format::Table => {
             write_rows(out, &rows)?;
@@ -79,7 +81,7 @@ fn row(world: &World, service: &Service) -> Row {
         ready: ready.len(),
         not_ready: not_ready.len(),
         problem: cause.as_ref().map(|cause| cause.to_string()),
-        advice: cause.and_then(|cause| cause.advice()),
+        advice: cause.as_ref().and_then(advice),
     }
 }
 

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 use clap::{Args, Subcommand};
 use svc_examples::output::{BOLD, DIM, Format, Table, styled, write_data};
 use svc_lb::{AffinityOptions, Backend, BalancerOptions, Scheduler};
@@ -33,7 +33,9 @@ enum Command {
 }
 
 #[derive(Args)]
-#[command(after_help = "Example: svc lb simulate --scheduler mh --backends 5 --weights 1,2 --requests 1000000")]
+#[command(
+    after_help = "Example: svc lb simulate --scheduler mh --backends 5 --weights 1,2 --requests 1000000"
+)]
 struct SimulateArgs {
     /// The scheduler, by its name in IPVS or of `svc lb schedulers`.
     #[arg(long, short, default_value = "rr")]
@@ -98,7 +100,8 @@ fn simulate(args: &SimulateArgs, out: &mut dyn Write) -> anyhow::Result<()> {
     let report = simulation::run(&plan, |done| progress.show(done))?;
     progress.clear();
     if let Some(path) = &args.svg {
-        std::fs::write(path, chart::svg(&report)).with_context(|| format!("cannot write {}", path.display()))?;
+        std::fs::write(path, chart::svg(&report))
+            .with_context(|| format!("cannot write {}", path.display()))?;
     }
     match args.output {
         Format::Table => write_report(out, &report, args.all),
@@ -109,16 +112,20 @@ fn simulate(args: &SimulateArgs, out: &mut dyn Write) -> anyhow::Result<()> {
 impl SimulateArgs {
     fn plan(&self) -> anyhow::Result<Plan> {
         let scheduler = Scheduler::parse(&self.scheduler, self.flags.iter().map(String::as_str))
-            .context("`svc lb schedulers` lists the schedulers")?;
+            .map_err(|error| anyhow!("{error}; `svc lb schedulers` lists the schedulers"))?;
         let addresses = match self.backends.parse::<u32>() {
             Ok(count) => {
                 ensure!((1..=65_534).contains(&count), "--backends takes 1 to 65534, not {count}");
-                (1..=count).map(|number| SocketAddr::from(((0x0a02_0000 + number).to_be_bytes(), 80))).collect()
+                (1..=count)
+                    .map(|number| SocketAddr::from(((0x0a02_0000 + number).to_be_bytes(), 80)))
+                    .collect()
             }
             Err(_) => self
                 .backends
                 .split(',')
-                .map(|text| text.trim().parse().with_context(|| format!("`{text}` is no address with a port")))
+                .map(|text| {
+                    text.trim().parse().with_context(|| format!("`{text}` is no address with a port"))
+                })
                 .collect::<anyhow::Result<Vec<SocketAddr>>>()?,
         };
         if self.weights.is_empty() || self.clients == 0 {
@@ -184,8 +191,16 @@ fn write_report(out: &mut dyn Write, report: &Report, all: bool) -> anyhow::Resu
     let disruption = &report.disruption;
     writeln!(out, "\n{} when {} goes", styled(BOLD, "Disruption"), disruption.removed)?;
     writeln!(out, "  clients that must move      {:>8}   {}", percent(disruption.own), "they were there")?;
-    writeln!(out, "  others that move            {:>8}   0 % is the best there is", percent(disruption.others))?;
-    writeln!(out, "  that move without a change  {:>8}   what the scheduler does anyway", percent(disruption.anyway))?;
+    writeln!(
+        out,
+        "  others that move            {:>8}   0 % is the best there is",
+        percent(disruption.others)
+    )?;
+    writeln!(
+        out,
+        "  that move without a change  {:>8}   what the scheduler does anyway",
+        percent(disruption.anyway)
+    )?;
     Ok(())
 }
 

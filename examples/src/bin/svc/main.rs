@@ -2,8 +2,14 @@
 
 mod audit;
 mod common;
+mod dns;
+mod env;
 mod inspect;
+<<<<<<< HEAD
 mod rules;
+=======
+mod lb;
+>>>>>>> netfilter
 mod trace;
 
 use std::io::Write;
@@ -35,12 +41,21 @@ enum Color {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Which names there are, what a Pod's resolver makes of one, and why one leads nowhere.
+    Dns(dns::Args),
+    /// The environment variables of Services that a Pod's containers see.
+    Env(env::Args),
     /// Which Services are there, what stands behind them, and why one has nothing.
     Inspect(inspect::Args),
+<<<<<<< HEAD
     /// The rules that a node gets, whole or as a change.
     Rules(rules::Args),
     /// Whether a node has the rules that it should have.
     Audit(audit::Args),
+=======
+    /// How schedulers spread requests over backends.
+    Lb(lb::LbArgs),
+>>>>>>> netfilter
     /// What happens to a connection: name, Service, endpoints, policy, rules, Pod.
     Trace(trace::Args),
 }
@@ -55,9 +70,15 @@ fn main() -> ExitCode {
     .write_global();
     let mut out = std::io::BufWriter::new(anstream::stdout());
     let result = match args.command {
+        Command::Dns(args) => dns::run(&args, &mut out),
+        Command::Env(args) => env::run(&args, &mut out),
         Command::Inspect(args) => inspect::run(&args, &mut out),
+<<<<<<< HEAD
         Command::Rules(args) => rules::run(&args, &mut out),
         Command::Audit(args) => audit::run(&args, &mut out),
+=======
+        Command::Lb(args) => lb::run(args, &mut out),
+>>>>>>> netfilter
         Command::Trace(args) => trace::run(&args, &mut out),
     };
     match result.and_then(|code| Ok(out.flush().map(|()| code)?)) {

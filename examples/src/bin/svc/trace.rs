@@ -5,8 +5,11 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use svc_examples::output::{BAD, BOLD, DIM, Format, GOOD, Table, WARN, styled, write_data};
-use svc_examples::trace::{Mode, NameStep, PolicyStep, Request, RulesStep, Source, Stage, Target, TargetKind, Trace};
+use svc_examples::trace::{
+    NameStep, PolicyStep, Request, RulesStep, Source, Stage, Target, TargetKind, Trace,
+};
 use svc_model::{Protocol, Sent};
+use svc_rules::ProxyMode;
 
 use crate::common::{InputArgs, OutputArgs, write_notes};
 
@@ -26,9 +29,9 @@ pub(crate) struct Args {
     /// Transport protocol.
     #[arg(long, default_value = "TCP", value_parser = protocol)]
     protocol: Protocol,
-    /// Proxy mode whose rules are walked.
-    #[arg(long, value_enum, default_value_t)]
-    mode: Mode,
+    /// Proxy mode whose rules are walked: iptables, ipvs or nftables; by default that of the configuration.
+    #[arg(long, value_parser = proxy_mode)]
+    mode: Option<ProxyMode>,
     /// Node that traffic from outside enters at.
     #[arg(long)]
     node: Option<String>,
@@ -36,6 +39,11 @@ pub(crate) struct Args {
 
 fn protocol(text: &str) -> Result<Protocol, String> {
     Sent::new(&text.to_ascii_uppercase()).get().ok_or_else(|| "TCP, UDP or SCTP".to_owned())
+}
+
+fn proxy_mode(text: &str) -> Result<ProxyMode, String> {
+    let found = ProxyMode::ALL.into_iter().find(|mode| mode.as_str() == text);
+    found.ok_or_else(|| "iptables, ipvs or nftables".to_owned())
 }
 
 pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<ExitCode> {
@@ -126,7 +134,11 @@ fn name_lines(step: &NameStep) -> Vec<String> {
     let mut lines: Vec<_> =
         step.resolv_conf.lines().map(|line| styled(DIM, format_args!("resolv.conf: {line}"))).collect();
     if let Some(policy) = &step.policy {
-        let whom = if step.dns_assumed { "cluster DNS (assumed: k8s-app=kube-dns in kube-system)" } else { "cluster DNS" };
+        let whom = if step.dns_assumed {
+            "cluster DNS (assumed: k8s-app=kube-dns in kube-system)"
+        } else {
+            "cluster DNS"
+        };
         lines.push(format!("queries to {whom}: {}", verdict(policy)));
         if !policy.allows() {
             lines.extend(sides(policy));
@@ -135,7 +147,11 @@ fn name_lines(step: &NameStep) -> Vec<String> {
     for query in &step.queries {
         let found = query.a == "found" || query.aaaa == "found";
         let style = if found { GOOD } else { DIM };
-        lines.push(format!("ask {}  {}", query.name, styled(style, format_args!("A {}, AAAA {}", query.a, query.aaaa))));
+        lines.push(format!(
+            "ask {}  {}",
+            query.name,
+            styled(style, format_args!("A {}, AAAA {}", query.a, query.aaaa))
+        ));
     }
     lines.extend(step.records.iter().map(|record| format!("→ {record}")));
     if let Some(problem) = &step.problem {
@@ -192,7 +208,10 @@ fn candidate_lines(trace: &Trace) -> Result<Vec<String>> {
     table.write(&mut lines)?;
     let mut lines: Vec<_> = String::from_utf8(lines)?.lines().map(str::to_owned).collect();
     if trace.candidates.iter().any(|candidate| candidate.declares_port == Some(false)) {
-        lines.push(styled(WARN, "no container declares this port; something listens there only if the image says so"));
+        lines.push(styled(
+            WARN,
+            "no container declares this port; something listens there only if the image says so",
+        ));
     }
     Ok(lines)
 }
@@ -236,7 +255,8 @@ fn rule_lines(rules: &RulesStep) -> Vec<String> {
             Some(number) => format!("{} {} {number}", hit.table, hit.chain),
             None => format!("{} {} policy", hit.table, hit.chain),
         };
-        let comment = hit.comment.as_ref().map(|text| styled(DIM, format_args!("  {text}"))).unwrap_or_default();
+        let comment =
+            hit.comment.as_ref().map(|text| styled(DIM, format_args!("  {text}"))).unwrap_or_default();
         format!("{place:<38} {}{comment}", hit.effect)
     }));
     if rules.hits.is_empty() {

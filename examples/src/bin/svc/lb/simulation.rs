@@ -155,7 +155,8 @@ fn rows(backends: &[Backend], counts: &HashMap<SocketAddr, (u64, u32)>) -> Vec<R
 }
 
 fn fairness(rows: &[Row]) -> Fairness {
-    let ratios: Vec<f64> = rows.iter().filter(|row| row.ideal > 0.0).map(|row| row.share / row.ideal).collect();
+    let ratios: Vec<f64> =
+        rows.iter().filter(|row| row.ideal > 0.0).map(|row| row.share / row.ideal).collect();
     let count = ratios.len().max(1) as f64;
     let (sum, squares): (f64, f64) = (ratios.iter().sum(), ratios.iter().map(|ratio| ratio * ratio).sum());
     let mean = sum / count;
@@ -163,12 +164,13 @@ fn fairness(rows: &[Row]) -> Fairness {
     Fairness {
         jain: if squares > 0.0 { sum * sum / (count * squares) } else { 1.0 },
         busiest: ratios.iter().copied().fold(0.0, f64::max),
-        idlest: ratios.iter().copied().fold(f64::INFINITY, f64::min).min(f64::MAX),
+        idlest: ratios.iter().copied().reduce(f64::min).unwrap_or(0.0),
         variation: if mean > 0.0 { variance.sqrt() / mean } else { 0.0 },
     }
 }
 
-/// Asks once for each client, before and after.
+/// Connects once for each client, before and after. All stay connected, so that rules that look at load have something
+/// to look at.
 fn disruption(plan: &Plan, empty: &Balancer) -> anyhow::Result<Disruption> {
     let removed = plan.backends[plan.remove].address;
     let place = |balancer: &mut Balancer, second: u64| -> Vec<Option<SocketAddr>> {
@@ -176,8 +178,8 @@ fn disruption(plan: &Plan, empty: &Balancer) -> anyhow::Result<Disruption> {
         (0..plan.clients)
             .map(|number| {
                 let request = Request::new(client(number)).to(client(number)).at(Duration::from_secs(second));
-                let pick = balancer.pick(&request.with_entropy(random.next())).ok()?;
-                balancer.backend(pick.backend).map(|state| state.backend.address)
+                let connection = balancer.connect(&request.with_entropy(random.next())).ok()?;
+                balancer.backend(connection.backend()).map(|state| state.backend.address)
             })
             .collect()
     };
