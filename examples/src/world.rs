@@ -227,14 +227,15 @@ impl World {
         Ok(ProxyMode::of(&self.proxy_file())?)
     }
 
-    /// What a node's proxy goes by. Where the configuration doesn't say how local Pods are told, they are told by
+    /// What a node's proxy goes by in a mode. Where the configuration doesn't say how local Pods are told, they are told by
     /// the network of all Pods.
     ///
     /// # Errors
     ///
     /// If the configuration has values that can't be used.
-    pub fn proxy_config(&self, node: &Node, family: IpFamily) -> Result<ProxyConfig> {
-        let file = self.proxy_file();
+    pub fn proxy_config(&self, node: &Node, family: IpFamily, mode: ProxyMode) -> Result<ProxyConfig> {
+        let mut file = self.proxy_file();
+        file.mode = mode.as_str().into();
         let mut config = ProxyConfig::settle(&file, &NodeFacts::from(node), family)?;
         if file.detect_local_mode.is_empty()
             && config.local_detector == LocalDetector::None

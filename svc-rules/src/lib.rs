@@ -11,6 +11,7 @@ pub mod ipset;
 pub mod iptables;
 pub mod ipvsadm;
 pub mod nft;
+pub mod nftables;
 pub mod outcome;
 pub mod packet;
 pub mod plan;
