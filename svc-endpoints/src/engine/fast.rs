@@ -32,7 +32,9 @@ enum Step {
         position: usize,
     },
     /// Its endpoint goes, and the slice that held no other with it; the family has other slices.
-    Drop { slice: SmolStr },
+    Drop {
+        slice: SmolStr,
+    },
     /// It gets an endpoint, in a slice of its port group or a new one.
     Append {
         slice: Option<SmolStr>,
