@@ -82,6 +82,8 @@ pub struct ProxyConfig {
     pub counts_invalid_drops: bool,
     /// Whether the accounting object `localhost_nps_accepted_pkts` exists.
     pub counts_localhost_node_ports: bool,
+    /// Ranges that cluster addresses are allocated from, of any family (ServiceCIDR objects; nftables only).
+    pub service_cidrs: Vec<IpNet>,
     /// Above how many endpoints rules lose their comments and stale chains are looked for less often.
     pub large_cluster_threshold: u32,
 }
@@ -110,6 +112,7 @@ impl ProxyConfig {
             conntrack_tcp_be_liberal: false,
             counts_invalid_drops: false,
             counts_localhost_node_ports: false,
+            service_cidrs: Vec::new(),
             large_cluster_threshold: 1000,
         }
     }

@@ -2,6 +2,8 @@
 
 #[path = "conformance/iptables.rs"]
 mod iptables;
+#[path = "conformance/nftables.rs"]
+mod nftables;
 
 use std::fs;
 use std::path::Path;
@@ -31,4 +33,9 @@ fn run(area: &str, adapter: Adapter) -> usize {
 #[test]
 fn iptables() {
     assert!(run("iptables", iptables::run) >= 150);
+}
+
+#[test]
+fn nftables_mode() {
+    assert!(run("nftables", nftables::run) >= 150);
 }

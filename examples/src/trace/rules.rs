@@ -203,7 +203,7 @@ fn entry_node(world: &World, request: &Request<'_>, source: &Source, addresses: 
 
 /// The rules of a node, as its kernel would have them after a full sync.
 fn ruleset(world: &World, node: &Node, family: IpFamily) -> Result<Ruleset> {
-    let config = world.proxy_config(node, family)?;
+    let config = world.proxy_config(node, family, ProxyMode::Iptables)?;
     let jumps: Vec<_> = iptables::jumps(&config).collect();
     let mut proxy = Proxy::new(config);
     proxy.replace_all(world.cluster.services().iter().map(|service| &**service));

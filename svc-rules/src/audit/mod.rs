@@ -230,7 +230,8 @@ impl<'a> Auditor<'a> {
     fn repair(&self) -> String {
         let mut out = String::new();
         for table in TABLES {
-            let chains: Vec<_> = self.rewrite.iter().filter(|(of, _)| *of == table).map(|(_, name)| name).collect();
+            let chains: Vec<_> =
+                self.rewrite.iter().filter(|(of, _)| *of == table).map(|(_, name)| name).collect();
             let inserted: Vec<_> = self.insert.iter().filter(|jump| jump.table.as_str() == table).collect();
             let deleted: Vec<_> = self.delete.iter().filter(|_| table == "nat").collect();
             if chains.is_empty() && inserted.is_empty() && deleted.is_empty() {

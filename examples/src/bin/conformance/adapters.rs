@@ -21,6 +21,7 @@ areas! {
     "env" = env "../../../../svc-dns/tests/conformance/env.rs";
     "iptables" = iptables "../../../../svc-rules/tests/conformance/iptables.rs";
     "netpol" = netpol "../../../../svc-netpol/tests/conformance/netpol.rs";
+    "nftables" = nftables "../../../../svc-rules/tests/conformance/nftables.rs";
     "policy-validation" = policy_validation "../../../../svc-model/tests/conformance/policy_validation.rs";
     "scheduler" = scheduler "../../../../svc-lb/tests/conformance/scheduler.rs";
     "selector" = selector "../../../../svc-model/tests/conformance/selector.rs";
