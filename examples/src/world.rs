@@ -10,11 +10,11 @@ use svc_dns::{Kubelet, Options, OptionsError, Zones};
 use svc_endpoints::legacy::Mirror;
 use svc_endpoints::slices::{Config, History, Nodes, Reconciler, selector_of};
 use svc_endpoints::view::{SliceCache, Viewpoint};
-use svc_endpoints::why::{self, Cause, NearMiss, Situation};
+use svc_endpoints::why::{Cause, Situation, diagnose};
 use svc_model::workload::{self, PlanOptions, Shortfall, workload_of};
 use svc_model::{
-    Cluster, EndpointSlice, IpFamily, Kind, KubeProxyConfiguration, Node, Object, ObjectRef, Pod, Sent,
-    Service,
+    Cluster, EndpointSlice, Endpoints, IpFamily, Kind, KubeProxyConfiguration, Node, Object, ObjectRef, Pod,
+    Sent, Service,
 };
 use svc_netpol::Engine;
 use svc_rules::{LocalDetector, NodeFacts, ProxyConfig, ProxyMode};
@@ -188,7 +188,7 @@ impl World {
     /// Why a Service that ought to have endpoints has none that takes traffic; `None` if one does, or if none is
     /// meant to (ExternalName).
     pub fn why_no_endpoints(&self, service: &Service) -> Option<Cause> {
-        let slices: Vec<EndpointSlice> = self.slices_of(service);
+        let slices = self.cluster.slices_of(&service.object_ref());
         let takes_traffic = |endpoint: &svc_model::Endpoint| {
             endpoint.conditions.is_ready()
                 || (endpoint.conditions.is_serving() && endpoint.conditions.is_terminating())
@@ -196,33 +196,16 @@ impl World {
         if slices.iter().flat_map(|slice| &slice.endpoints).any(takes_traffic) {
             return None;
         }
-        let pods: Vec<Pod> = self.cluster.pods().iter().map(|pod| Pod::clone(pod)).collect();
-        let key = service.object_ref();
-        let endpoints: Vec<_> = self
-            .cluster
-            .endpoints()
-            .get(&key.namespace, &key.name)
-            .map(|e| (**e).clone())
+        let nodes: Nodes = self.cluster.nodes().iter().map(|node| &**node).collect();
+        let pods: Vec<&Pod> = self.cluster.pods().iter().map(|pod| &**pod).collect();
+        let slices: Vec<&EndpointSlice> = slices.iter().map(|slice| &***slice).collect();
+        let endpoints: Vec<&Endpoints> = self.cluster.endpoints().iter().map(|object| &**object).collect();
+        let situation =
+            Situation { service, pods: &pods, nodes: &nodes, slices: &slices, endpoints: &endpoints };
+        diagnose(&situation, &Config::default())
+            .causes
             .into_iter()
-            .collect();
-        let situation = Situation {
-            service,
-            pods: &pods,
-            nodes: &nodes(&self.cluster),
-            slices: &slices,
-            endpoints: &endpoints,
-        };
-        let diagnosis = why::diagnose(&situation, &Config::default());
-        diagnosis.causes.into_iter().find(|cause| *cause != Cause::ExternalName)
-    }
-
-    /// The EndpointSlices of a Service, by name.
-    pub fn slices_of(&self, service: &Service) -> Vec<EndpointSlice> {
-        self.cluster
-            .slices_of(&service.object_ref())
-            .into_iter()
-            .map(|slice| EndpointSlice::clone(slice))
-            .collect()
+            .find(|cause| *cause != Cause::ExternalName)
     }
 
     /// kube-proxy's configuration, if the manifests have one.
@@ -251,7 +234,17 @@ impl World {
     ///
     /// If the configuration has values that can't be used.
     pub fn proxy_config(&self, node: &Node, family: IpFamily) -> Result<ProxyConfig> {
-        let file = self.proxy_file();
+        self.proxy_config_in(self.proxy_mode()?, node, family)
+    }
+
+    /// The same in a mode that may be another than the configured one.
+    ///
+    /// # Errors
+    ///
+    /// If the configuration has values that can't be used.
+    pub fn proxy_config_in(&self, mode: ProxyMode, node: &Node, family: IpFamily) -> Result<ProxyConfig> {
+        let mut file = self.proxy_file();
+        file.mode = mode.as_str().into();
         let mut config = ProxyConfig::settle(&file, &NodeFacts::from(node), family)?;
         if file.detect_local_mode.is_empty()
             && config.local_detector == LocalDetector::None
@@ -300,18 +293,10 @@ impl World {
     }
 }
 
-fn nodes(cluster: &Cluster) -> Nodes {
-    let mut nodes = Nodes::new();
-    for node in cluster.nodes().iter() {
-        let _ = nodes.apply(node);
-    }
-    nodes
-}
-
 /// The EndpointSlices that the controllers would add to those that are there: of Services with a
 /// selector from their Pods, of Services without one from hand-written Endpoints.
 fn derive_slices(cluster: &Cluster) -> Vec<EndpointSlice> {
-    let nodes = nodes(cluster);
+    let nodes: Nodes = cluster.nodes().iter().map(|node| &**node).collect();
     let reconciler = Reconciler::new(Config::default());
     let mirror = Mirror::default();
     let mut slices = Vec::new();
@@ -340,36 +325,4 @@ fn named(service: &ObjectRef, slices: Vec<EndpointSlice>) -> impl Iterator<Item 
         slice.metadata.name = format!("{}-{}", service.name, i + 1).into();
         slice
     })
-}
-
-/// What would help a Service that has no endpoints.
-pub fn advice(cause: &Cause) -> Option<String> {
-    let text = match cause {
-        Cause::NoPodMatches { nearest, elsewhere } => match (nearest.first(), elsewhere.first()) {
-            (Some(miss), _) if is_near(miss) => {
-                format!("make the selector and the labels of Pod {} agree", miss.pod)
-            }
-            (_, Some(namespace)) => {
-                format!("a Service selects Pods of its own namespace: move it to {namespace}")
-            }
-            _ => "run Pods with the labels that the selector asks for".to_owned(),
-        },
-        Cause::EmptySelector => "run Pods in its namespace".to_owned(),
-        Cause::NoSelector(_) => "give the Service a selector, or write its EndpointSlices by hand".to_owned(),
-        Cause::PortsUnresolved(_) => {
-            "name a container port as targetPort says, with the same protocol, or use a number".to_owned()
-        }
-        Cause::NotReady { .. } => "look at the Pods' readiness probes".to_owned(),
-        Cause::NodeMissing(_) => "add the nodes, or let the Pods be scheduled anew".to_owned(),
-        Cause::NoAddressOfFamily => "ask for a family that the Pods have in ipFamilies".to_owned(),
-        _ => return None,
-    };
-    Some(text)
-}
-
-/// Half of the selector holds, or what fails looks like a slip.
-fn is_near(miss: &NearMiss) -> bool {
-    let explanation = &miss.explanation;
-    explanation.satisfied() * 2 > explanation.total()
-        || explanation.failures().iter().any(|failure| failure.similar().is_some())
 }

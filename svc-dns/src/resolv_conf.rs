@@ -55,10 +55,7 @@ impl ResolvConf {
                     conf.nameservers.push(address.into());
                 }
                 Some("search") => {
-                    // The root alone stays what it is.
-                    let trimmed = |domain: &str| domain.strip_suffix('.').filter(|rest| !rest.is_empty());
-                    conf.searches =
-                        fields.map(|domain| trimmed(domain).unwrap_or(domain).into()).collect();
+                    conf.searches = fields.map(|domain| without_dot(domain).into()).collect();
                 }
                 Some("options") => conf.options = fields.map(Into::into).collect(),
                 _ => {}
@@ -312,6 +309,11 @@ impl Kubelet {
         }
         ResolvConf { nameservers, searches: alloc::vec![SmolStr::new_static(".")], options: Vec::new() }
     }
+}
+
+/// A search domain without the dot at its end; the root alone stays what it is.
+fn without_dot(domain: &str) -> &str {
+    domain.strip_suffix('.').filter(|rest| !rest.is_empty()).unwrap_or(domain)
 }
 
 fn unique(list: &mut Vec<SmolStr>) {

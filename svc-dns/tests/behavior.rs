@@ -1,4 +1,12 @@
 //! Where CoreDNS and the standards disagree: both answers, one by one.
+#![allow(
+    clippy::std_instead_of_alloc,
+    clippy::std_instead_of_core,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests, outside of test functions"
+)]
 
 use serde_json::{Value, json};
 use svc_dns::{Behavior, Looked, Name, Options, Pods, Question, Rcode, Type, Zonal, Zones, zones_from_text};

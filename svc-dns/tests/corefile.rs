@@ -1,4 +1,12 @@
 //! Corefiles, the good and the bad.
+#![allow(
+    clippy::std_instead_of_alloc,
+    clippy::std_instead_of_core,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests, outside of test functions"
+)]
 
 use svc_dns::{
     CorefileErrorKind, EmptyServices, EndpointNames, Endpoints, Headless, Name, Options, OptionsError, Pods,

@@ -1,4 +1,12 @@
 //! Why a name is not there, what resolvers ask for it, and what it collides with.
+#![allow(
+    clippy::std_instead_of_alloc,
+    clippy::std_instead_of_core,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests, outside of test functions"
+)]
 
 use serde_json::{Value, json};
 use svc_dns::{

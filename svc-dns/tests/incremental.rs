@@ -1,5 +1,13 @@
 //! The law of every incremental type: applying changes to the old output gives what a build from scratch gives, in any order of
 //! events; and the engine agrees with its naive twin.
+#![allow(
+    clippy::std_instead_of_alloc,
+    clippy::std_instead_of_core,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests, outside of test functions"
+)]
 
 mod common;
 

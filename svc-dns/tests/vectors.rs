@@ -1,4 +1,12 @@
 //! The recorded vectors of the areas that this crate answers for.
+#![allow(
+    clippy::std_instead_of_alloc,
+    clippy::std_instead_of_core,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests, outside of test functions"
+)]
 #![expect(unreachable_pub, reason = "the adapters are modules of the conformance runner as well")]
 
 use std::path::Path;

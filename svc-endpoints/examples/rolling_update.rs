@@ -65,7 +65,7 @@ fn pod(round: u32, number: u32) -> Pod {
 fn with_address(mut pod: Pod, round: u32, number: u32) -> Pod {
     let [_, _, high, low] = number.to_be_bytes();
     let second = u8::try_from(round).unwrap_or(u8::MAX);
-    pod.status.pod_ips = vec![PodIp { ip: std::net::IpAddr::from([10, second, high, low]).into() }];
+    pod.status.pod_ips = vec![PodIp { ip: core::net::IpAddr::from([10, second, high, low]).into() }];
     pod.status.phase = PodPhase::Running.into();
     pod
 }

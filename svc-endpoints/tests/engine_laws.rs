@@ -3,8 +3,8 @@
 #![allow(clippy::std_instead_of_alloc, reason = "tests run where std is")]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
+use core::num::NonZeroUsize;
 use std::collections::{BTreeMap, BTreeSet};
-use std::num::NonZeroUsize;
 
 use proptest::prelude::*;
 use svc_endpoints::engine::{Changes, Engine, SliceChange};

@@ -37,7 +37,10 @@ fn nodes() -> Nodes {
 
 fn ask(service: &Service, pods: &[Pod], slices: &[EndpointSlice]) -> Diagnosis {
     let nodes = nodes();
-    diagnose(&Situation { service, pods, nodes: &nodes, slices, endpoints: &[] }, &Config::default())
+    let pods: Vec<&Pod> = pods.iter().collect();
+    let slices: Vec<&EndpointSlice> = slices.iter().collect();
+    let situation = Situation { service, pods: &pods, nodes: &nodes, slices: &slices, endpoints: &[] };
+    diagnose(&situation, &Config::default())
 }
 
 /// The first cause, as a person reads it.

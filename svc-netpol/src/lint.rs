@@ -137,9 +137,9 @@ impl Engine {
     fn deciding_rules(&self) -> BTreeSet<(u32, Direction, u32)> {
         let mut deciding = BTreeSet::new();
         for (_, row) in self.rows() {
-            let mut used: BTreeSet<u32> = self.peer_ids().map(|peer| row.index(peer)).collect();
+            let mut used: BTreeSet<u32> = self.peer_ids().map(|peer| row.offset(peer)).collect();
             used.insert(0);
-            let reasons = used.iter().filter_map(|index| row.func(*index)).flat_map(|func| func.steps());
+            let reasons = used.iter().filter_map(|offset| row.func(*offset)).flat_map(|func| func.steps());
             for (_, _, code) in reasons {
                 let branches = row.branches_of(code);
                 for reason in branches.iter().map(|code| code.reason()).filter(|reason| *reason >= FIRST_RULE)

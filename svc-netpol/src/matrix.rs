@@ -220,7 +220,7 @@ struct Sides<'a> {
     engine: &'a Engine,
     connections: Vec<Connection>,
     ids: Map<Connection, u32>,
-    /// For each function of a row, the connection that this side alone would allow.
+    /// For each row and offset of a function, the connection that this side alone would allow.
     funcs: Map<u32, Vec<u32>>,
     pairs: Map<(u32, u32), u32>,
     last: ((u32, u32), u32),
@@ -242,13 +242,12 @@ impl<'a> Sides<'a> {
         sides.intern(Connection::none());
         sides.intern(Connection::all());
         for (id, row) in engine.rows() {
-            let ids = row
-                .funcs()
-                .iter()
-                .map(|func| {
-                    sides.intern(Connection { allowed: func.traffic(ALLOW), unknown: func.traffic(UNKNOWN) })
-                })
-                .collect();
+            let mut ids = Vec::new();
+            for (offset, func) in row.funcs() {
+                let side = Connection { allowed: func.traffic(ALLOW), unknown: func.traffic(UNKNOWN) };
+                ids.resize(offset as usize, NONE);
+                ids.push(sides.intern(side));
+            }
             sides.funcs.insert(id, ids);
         }
         sides
@@ -266,8 +265,8 @@ impl<'a> Sides<'a> {
 
     fn side(&self, row: Option<u32>, peer: PeerId) -> u32 {
         let Some(id) = row else { return ALL };
-        let index = self.engine.row(id).map_or(0, |row| row.index(peer));
-        self.funcs.get(&id).and_then(|funcs| funcs.get(index as usize)).copied().unwrap_or(ALL)
+        let offset = self.engine.row(id).map_or(0, |row| row.offset(peer));
+        self.funcs.get(&id).and_then(|funcs| funcs.get(offset as usize)).copied().unwrap_or(ALL)
     }
 
     fn cell(&mut self, from: Class, to: Class) -> u32 {

@@ -175,7 +175,7 @@ impl Engine {
 
     /// What a Pod lacks to be selected; `None` if it is.
     fn pod_miss(&self, namespaces: &Namespaces, pods: &Selector, end: &End<'_>) -> Option<PodMiss> {
-        let kind = end.kind?;
+        let kind = self.kind_of(end)?;
         let own = &kind.key.namespace;
         let miss = |selector: &Selector, labels: &svc_model::Labels| {
             Some(selector.explain(labels)).filter(|explanation| !explanation.matches())
@@ -212,9 +212,9 @@ impl Engine {
         if self.finds(id, peer) {
             return None;
         }
-        let address: Option<IpAddr> = peer.address;
+        let address: Option<IpAddr> = peer.address();
         let miss = match (self.term(id)?, address) {
-            (Term::Pods(namespaces, pods), _) => match peer.kind.filter(|kind| !kind.is_host()) {
+            (Term::Pods(namespaces, pods), _) => match self.kind_of(peer).filter(|kind| !kind.is_host()) {
                 Some(_) => PeerMiss::Pod(self.pod_miss(namespaces, pods, peer)?),
                 None => PeerMiss::NoPod,
             },
@@ -233,7 +233,7 @@ impl Engine {
     }
 
     fn port_miss(&self, rule: &Rule<u32>, to: &End<'_>, traffic: Traffic) -> Option<Miss> {
-        let names = to.names();
+        let names = self.names_of(to);
         let wanted = rule.traffic(names);
         if wanted.contains(traffic) {
             return None;

@@ -84,9 +84,10 @@ impl Engine {
     }
 
     fn row_plan(&self, row: &Row, subjects: BTreeSet<IpAddr>, peers: &BTreeMap<IpAddr, PeerId>) -> RowPlan {
-        let allowed: Vec<PortSet> = row.funcs().iter().map(|func| func.traffic(ALLOW)).collect();
-        let of = |peer: PeerId| allowed.get(row.index(peer) as usize);
-        let default = allowed.first().cloned().unwrap_or_default();
+        let allowed: BTreeMap<u32, PortSet> =
+            row.funcs().map(|(offset, func)| (offset, func.traffic(ALLOW))).collect();
+        let of = |peer: PeerId| allowed.get(&row.offset(peer));
+        let default = allowed.get(&0).cloned().unwrap_or_default();
         let mut blocks: BTreeMap<PortSet, Vec<(IpAddr, IpAddr)>> = BTreeMap::new();
         for family in Family::ALL {
             for (range, peer) in self.outside_peers(family) {
@@ -96,7 +97,7 @@ impl Engine {
             }
         }
         let mut pods: BTreeMap<PortSet, Vec<IpAddr>> =
-            allowed.iter().map(|set| (set.clone(), Vec::new())).collect();
+            allowed.values().map(|set| (set.clone(), Vec::new())).collect();
         for (ip, peer) in peers {
             let around = self.outside_peer(*ip).and_then(of).unwrap_or(&default);
             if let Some(set) = of(*peer).filter(|set| *set != around)

@@ -15,6 +15,7 @@ pub mod nftables;
 pub mod outcome;
 pub mod packet;
 pub mod plan;
+pub mod policy;
 mod settle;
 mod walk;
 pub mod xtables;

@@ -16,8 +16,8 @@ use svc_rules::ProxyMode;
 
 pub use self::name::{NameStep, Query};
 pub use self::party::{Destination, Source};
-pub use self::rules::{RuleHit, RulesStep, proxy_config};
-use crate::world::{World, advice};
+pub use self::rules::{RuleHit, RulesStep};
+use crate::world::World;
 
 /// What is asked.
 #[derive(Clone, Debug)]
@@ -422,7 +422,11 @@ impl Tracer<'_> {
             if let Some(service) = service
                 && let Some(cause) = self.world.why_no_endpoints(service)
             {
-                return Ok(Outcome::failed(Stage::Endpoints, cause.to_string(), advice(&cause)));
+                return Ok(Outcome::failed(
+                    Stage::Endpoints,
+                    cause.to_string(),
+                    cause.advice().map(ToOwned::to_owned),
+                ));
             }
             let (summary, advice) = refused.unwrap_or_else(|| ("nothing takes the packet".into(), None));
             return Ok(Outcome::failed(Stage::Rules, summary, advice));

@@ -12,7 +12,7 @@ use svc_model::{IpFamily, Kind, ObjectMeta, ObjectRef, Pod, PodIp, Protocol};
 use svc_netpol::{Engine, Flow, Traffic};
 
 use super::{Outcome, PolicyStep, Source, Stage, is_external_name};
-use crate::world::{CLUSTER_DOMAIN, World, advice};
+use crate::world::{CLUSTER_DOMAIN, World};
 
 /// The way from a name to addresses.
 #[derive(Debug, Serialize)]
@@ -237,7 +237,7 @@ fn absence(world: &World, zones: &Zones, pod: &Pod, name: &str) -> (String, Opti
     {
         return (
             format!("Service {namespace}/{first} is headless without endpoints: {cause}"),
-            advice(&cause),
+            cause.advice().map(ToOwned::to_owned),
         );
     }
     let full = format!("{first}.{namespace}.svc.{CLUSTER_DOMAIN}.");

@@ -65,7 +65,9 @@ impl Zones {
             Ok(true) => return (Outcome::Done(Rcode::NoError), None),
             Ok(false) => Rcode::NoError,
             // Names below the apex label are never handed on.
-            Err(_) if question.label(left - 1).eq_ignore_ascii_case(external.apex.as_bytes()) => Rcode::NxDomain,
+            Err(_) if question.label(left - 1).eq_ignore_ascii_case(external.apex.as_bytes()) => {
+                Rcode::NxDomain
+            }
             Err(absence) if self.falls_through(question, &external.fallthrough) => {
                 return (Outcome::Next, Some(absence));
             }

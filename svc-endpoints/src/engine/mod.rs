@@ -2,7 +2,6 @@
 
 mod changes;
 mod fast;
-mod index;
 mod service;
 mod space;
 

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use smol_str::SmolStr;
-use svc_model::{Endpoint, EndpointSlice, IpFamily, Sent, Service, Timestamp};
+use svc_model::{Endpoint, EndpointSlice, IpFamily, Selector, Sent, Service, Timestamp};
 
 use crate::slices::facts::{PodFacts, Ports};
 use crate::slices::hints::hint;
@@ -24,6 +24,8 @@ pub(super) struct ServiceEntry {
     pub(super) history: History,
     /// Whether it was reconciled before.
     pub(super) seen: bool,
+    /// The selector that it is filed with.
+    pub(super) filed: Option<Selector>,
     /// The Pods that it selects.
     pub(super) pods: BTreeSet<SmolStr>,
     /// The Pods that it selected before it lost its selector, and when they became ready or stopped being so: the
@@ -65,6 +67,7 @@ impl ServiceEntry {
             service,
             history: History::default(),
             seen: false,
+            filed: None,
             pods: BTreeSet::new(),
             unselected: BTreeMap::new(),
             slices: BTreeSet::new(),

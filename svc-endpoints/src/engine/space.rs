@@ -6,10 +6,10 @@ use alloc::vec::Vec;
 use core::mem;
 
 use smol_str::{SmolStr, format_smolstr};
-use svc_model::{EndpointSlice, Labels, ObjectMeta, ObjectRef, Service, Timestamp};
+use svc_model::cluster::SelectorIndex;
+use svc_model::{EndpointSlice, Labels, ObjectMeta, ObjectRef, Selector, Service, Timestamp};
 
 use super::changes::{Journal, Write};
-use super::index::SelectorIndex;
 use super::service::ServiceEntry;
 use crate::slices::facts::{PodFacts, PodRecord};
 use crate::slices::metadata::is_owned_by;
@@ -34,7 +34,7 @@ pub(super) struct Space {
     pub(super) pods: BTreeMap<SmolStr, PodEntry>,
     pub(super) services: BTreeMap<SmolStr, ServiceEntry>,
     pub(super) slices: BTreeMap<SmolStr, EndpointSlice>,
-    selectors: SelectorIndex,
+    selectors: SelectorIndex<SmolStr>,
 }
 
 impl Space {
@@ -61,7 +61,9 @@ impl Space {
                 (Some(mem::replace(&mut old.record, record)), old.services.clone())
             }
             _ => {
-                let services = self.selectors.select(&record.labels).into();
+                let mut services: Vec<SmolStr> = self.selectors.matching(&record.labels).cloned().collect();
+                services.sort_unstable();
+                let services = services.into();
                 let old = self.pods.insert(name.clone(), PodEntry { record, services });
                 old.map_or_else(Default::default, |old| (Some(old.record), old.services))
             }
@@ -208,11 +210,14 @@ impl Space {
     /// Gives a Service other Pods. Returns the earliest time at which one of those that it did not have before
     /// became ready or stopped being so.
     fn select(&mut self, service: &SmolStr, selector: Option<&Labels>) -> Option<Timestamp> {
-        match selector {
-            Some(selector) => self.selectors.insert(service, selector),
-            None => self.selectors.remove(service),
-        }
         let entry = self.services.get_mut(service)?;
+        if let Some(before) = entry.filed.take() {
+            self.selectors.remove(service, &before);
+        }
+        if let Some(selector) = selector.map(Selector::from_labels) {
+            self.selectors.insert(service.clone(), selector.clone());
+            entry.filed = Some(selector);
+        }
         let seen_before = mem::take(&mut entry.unselected);
         let mut earliest = None;
         for (name, pod) in &mut self.pods {

@@ -54,10 +54,10 @@ const SEARCH: usize = 1000;
 ///
 /// The verdict is that of the reconciler's own planning of zones.
 #[must_use]
-pub fn why_no_hints(
+pub fn why_no_hints<'a>(
     service: &Service,
     family: IpFamily,
-    slices: &[EndpointSlice],
+    slices: impl IntoIterator<Item = &'a EndpointSlice>,
     nodes: &Nodes,
     config: &Config,
 ) -> HintReport {
@@ -68,7 +68,8 @@ pub fn why_no_hints(
             && slice.service_name() == Some(&key.name)
             && slice.address_type.get() == Some(family.into())
     };
-    let ready = slices.iter().filter(of_service).flat_map(|slice| &slice.endpoints).filter(|e| is_ready(e));
+    let ready =
+        slices.into_iter().filter(of_service).flat_map(|slice| &slice.endpoints).filter(|e| is_ready(e));
     let mut report =
         HintReport { mode, ready_by_zone: BTreeMap::new(), reason: None, shares: BTreeMap::new() };
     let mut without_zone = Vec::new();

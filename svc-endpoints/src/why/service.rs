@@ -18,13 +18,13 @@ pub struct Situation<'a> {
     /// The Service.
     pub service: &'a Service,
     /// Pods of all namespaces, so that those of another one can be pointed at.
-    pub pods: &'a [Pod],
+    pub pods: &'a [&'a Pod],
     /// The nodes.
     pub nodes: &'a Nodes,
     /// The slices as they are.
-    pub slices: &'a [EndpointSlice],
+    pub slices: &'a [&'a EndpointSlice],
     /// The Endpoints objects as they are.
-    pub endpoints: &'a [Endpoints],
+    pub endpoints: &'a [&'a Endpoints],
 }
 
 /// How many Pods are left after each question, in the order in which they are asked.
@@ -127,7 +127,7 @@ pub fn diagnose(situation: &Situation<'_>, config: &Config) -> Diagnosis {
             return Diagnosis { causes, ..Diagnosis::default() };
         }
     };
-    let pods = why_pods(service, situation.pods, situation.nodes).unwrap_or_default();
+    let pods = why_pods(service, situation.pods.iter().copied(), situation.nodes).unwrap_or_default();
     let funnel = Funnel::of(&pods);
     let mut causes = Vec::new();
     if funnel.selected == 0 {
@@ -142,6 +142,7 @@ pub fn diagnose(situation: &Situation<'_>, config: &Config) -> Diagnosis {
     let named: Vec<&EndpointSlice> = situation
         .slices
         .iter()
+        .copied()
         .filter(|slice| slice.metadata.namespace == key.namespace && slice.service_name() == Some(&key.name))
         .collect();
     let manager =
@@ -169,7 +170,7 @@ pub fn diagnose(situation: &Situation<'_>, config: &Config) -> Diagnosis {
 }
 
 fn without_selection(situation: &Situation<'_>, key: &ObjectRef, reason: NoSelection) -> Vec<Cause> {
-    let has_endpoints = |slice: &EndpointSlice| {
+    let has_endpoints = |slice: &&EndpointSlice| {
         slice.metadata.namespace == key.namespace
             && slice.service_name() == Some(&key.name)
             && slice.endpoints.iter().any(|endpoint| endpoint.conditions.is_ready())
@@ -179,7 +180,7 @@ fn without_selection(situation: &Situation<'_>, key: &ObjectRef, reason: NoSelec
         NoSelection::NoSelector if situation.slices.iter().any(has_endpoints) => Vec::new(),
         NoSelection::NoSelector => {
             let endpoints =
-                situation.endpoints.iter().find(|endpoints| endpoints.metadata.object_ref() == *key);
+                situation.endpoints.iter().copied().find(|endpoints| endpoints.metadata.object_ref() == *key);
             alloc::vec![Cause::NoSelector(Mirror::should_mirror(endpoints, Some(situation.service)).err())]
         }
     }
@@ -214,9 +215,7 @@ impl Funnel {
         let mut funnel = Self { selected: pods.len(), ..Self::default() };
         for pod in pods {
             let out = |is: fn(&Exclusion) -> bool| {
-                let all =
-                    pod.families.iter().all(|(_, m)| matches!(m, Membership::Out(reason) if is(reason)));
-                all
+                pod.families.iter().all(|(_, m)| matches!(m, Membership::Out(reason) if is(reason)))
             };
             let readiness = pod.families.iter().find_map(|(_, membership)| match membership {
                 Membership::In(readiness) => Some(readiness),
@@ -288,6 +287,36 @@ impl Funnel {
             });
         }
         None
+    }
+}
+
+impl Cause {
+    /// What would help, where that is not plain from the cause.
+    #[must_use]
+    pub fn advice(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::ExternalName | Self::EmptySelector | Self::AllTerminating | Self::EndpointsOverCapacity => {
+                return None;
+            }
+            Self::NoSelector(Some(NotMirrored::SkipMirror)) => {
+                "write EndpointSlices for it, or take the label off its Endpoints"
+            }
+            Self::NoSelector(_) => "give it a selector, or write EndpointSlices for it",
+            Self::NoPodMatches { elsewhere, .. } if !elsewhere.is_empty() => {
+                "a Service selects Pods of its own namespace only"
+            }
+            Self::NoPodMatches { .. } => "make the selector and the labels of the Pod template agree",
+            Self::AllEnded => "Pods that are to serve must not end: see what their containers say",
+            Self::NoAddress => "see why the Pods do not start: their events say it",
+            Self::NoAddressOfFamily => "name a family in ipFamilies that the Pods have addresses of",
+            Self::NodeMissing(_) => "delete the Pods, so that they are made anew on nodes that exist",
+            Self::PortsUnresolved(_) => "name a container port so, or give targetPort as a number",
+            Self::NotReady { .. } => {
+                "see the readiness probe; publishNotReadyAddresses publishes Pods all the same"
+            }
+            Self::SlicesOfNamesake(_) => "they go once the garbage collector has been round",
+            Self::SlicesManagedElsewhere(_) => "readers merge them with the controller's own",
+        })
     }
 }
 

@@ -39,6 +39,13 @@ impl Family {
         }
     }
 
+    pub(crate) const fn other(self) -> Self {
+        match self {
+            Self::V4 => Self::V6,
+            Self::V6 => Self::V4,
+        }
+    }
+
     pub(crate) const fn last(self) -> u128 {
         match self {
             Self::V4 => u32::MAX as u128,

@@ -1,6 +1,5 @@
 //! Step functions from traffic to what decides, and how rules shape them.
 
-use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use crate::traffic::{END, PortSet};
@@ -39,27 +38,40 @@ impl Code {
     }
 }
 
-/// A step function from traffic to what decides.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Func {
-    /// First position of each step; the first is 0.
-    starts: Box<[u32]>,
-    codes: Box<[Code]>,
+/// A step function from traffic to what decides, as it lies in a row: the number of steps, where each but the first
+/// begins, and the code of each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Func<'a> {
+    starts: &'a [u32],
+    codes: &'a [u32],
 }
 
-impl Func {
+impl<'a> Func<'a> {
+    /// The function that lies at an offset.
     #[inline]
-    pub(crate) fn at(&self, key: u32) -> Code {
-        let step = match &*self.starts {
-            [_] => 0,
-            starts => starts.partition_point(|start| *start <= key).saturating_sub(1),
-        };
-        self.codes.get(step).copied().unwrap_or(Code::DEFAULT)
+    pub(crate) fn at(words: &'a [u32], offset: u32) -> Option<Self> {
+        let words = words.get(offset as usize..)?;
+        let (steps, words) = words.split_first()?;
+        let (starts, words) = words.split_at_checked((*steps as usize).checked_sub(1)?)?;
+        Some(Self { starts, codes: words.get(..*steps as usize)? })
     }
 
-    pub(crate) fn steps(&self) -> impl Iterator<Item = (u32, u32, Code)> + '_ {
-        let ends = self.starts.iter().skip(1).copied().chain([END]);
-        self.starts.iter().zip(ends).zip(&self.codes).map(|((start, end), code)| (*start, end, *code))
+    /// How many words it takes.
+    pub(crate) fn len(&self) -> u32 {
+        (1 + self.starts.len() + self.codes.len()) as u32
+    }
+
+    /// What decides about traffic.
+    #[inline]
+    pub(crate) fn code(&self, key: u32) -> Code {
+        let step = self.starts.iter().take_while(|start| **start <= key).count();
+        self.codes.get(step).map_or(Code::DEFAULT, |code| Code(*code))
+    }
+
+    pub(crate) fn steps(self) -> impl Iterator<Item = (u32, u32, Code)> + 'a {
+        let starts = [0].into_iter().chain(self.starts.iter().copied());
+        let ends = self.starts.iter().copied().chain([END]);
+        starts.zip(ends).zip(self.codes).map(|((start, end), code)| (start, end, Code(*code)))
     }
 
     /// The traffic of one verdict.
@@ -71,11 +83,6 @@ impl Func {
             }
         }
         set
-    }
-
-    /// Bytes held on the heap.
-    pub(crate) fn heap_size(&self) -> usize {
-        self.starts.len() * (size_of::<u32>() + size_of::<Code>())
     }
 }
 
@@ -161,10 +168,10 @@ impl State {
         Self(out)
     }
 
-    /// The function once every rule has been looked at: what is still open is allowed. `branch` numbers the
-    /// pair of reasons where both verdicts are possible.
-    pub(crate) fn finish(&self, mut branch: impl FnMut(Code, Code) -> u32) -> Func {
-        let (mut starts, mut codes): (Vec<u32>, Vec<Code>) = (Vec::new(), Vec::new());
+    /// The function once every rule has been looked at, in words as [`Func`] has them: what is still open is allowed.
+    /// `branch` numbers the pair of reasons where both verdicts are possible.
+    pub(crate) fn finish(&self, mut branch: impl FnMut(Code, Code) -> u32) -> Vec<u32> {
+        let (mut starts, mut codes): (Vec<u32>, Vec<u32>) = (Vec::new(), Vec::new());
         for (start, standing) in &self.0 {
             let allow = match standing.allow {
                 0 => (standing.open || standing.passed).then_some(Code::DEFAULT),
@@ -176,11 +183,12 @@ impl State {
                 (None, Some(deny)) => deny,
                 (allow, None) => allow.unwrap_or(Code::DEFAULT),
             };
-            if codes.last() != Some(&code) {
+            if codes.last() != Some(&code.0) {
                 starts.push(*start);
-                codes.push(code);
+                codes.push(code.0);
             }
         }
-        Func { starts: starts.into(), codes: codes.into() }
+        let steps = codes.len() as u32;
+        [steps].into_iter().chain(starts.into_iter().skip(1)).chain(codes).collect()
     }
 }

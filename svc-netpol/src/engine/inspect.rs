@@ -108,8 +108,8 @@ impl Engine {
     }
 
     pub(crate) fn pods_on<'a>(&'a self, node: &'a str) -> impl Iterator<Item = (&'a Kind, &'a [IpAddr])> {
-        let here = self.pods.values().filter(move |pod| pod.node == node);
-        here.filter_map(|pod| Some((self.kinds.get(pod.kind)?, &*pod.addresses)))
+        let here = self.pods.values().filter(move |pod| pod.facts.node == node);
+        here.filter_map(|pod| Some((self.kinds.get(pod.kind)?, &*pod.facts.addresses)))
     }
 
     /// The Pod that an address belongs to.

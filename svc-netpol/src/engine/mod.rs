@@ -73,8 +73,12 @@ pub struct Engine {
     /// How many policies name each port name.
     port_names: BTreeMap<SmolStr, usize>,
     kinds: Slab<Kind>,
+    /// The rows of each kind, once more, close together; [`NO_ROWS`] for what policies aren't about.
+    kind_rows: Vec<Rows>,
     kind_ids: Map<KindKey, KindId>,
     idents: Slab<Ident>,
+    /// The peer of each ident, once more, close together.
+    ident_peers: Vec<PeerId>,
     ident_ids: Map<(Option<KindId>, ZoneId), IdentId>,
     peers: Slab<Peer>,
     peer_ids: Map<PeerKey, PeerId>,
@@ -152,6 +156,9 @@ pub(crate) struct Rows {
     pub(crate) egress: RowId,
 }
 
+/// The rows of a kind that no policy is about.
+pub(crate) const NO_ROWS: Rows = Rows { ingress: RowId::MAX, egress: RowId::MAX };
+
 /// A kind in a zone; no kind: the zone's external addresses.
 #[derive(Debug, Clone)]
 pub(crate) struct Ident {
@@ -173,6 +180,14 @@ pub(crate) struct PodEntry {
     kind: KindId,
     /// By family; both the same if no address is known.
     idents: [Option<IdentId>; 2],
+    /// Family of the first address; `None` if no address is known.
+    primary: Option<Family>,
+    /// What a verdict between Pods doesn't look at, kept apart so that the rest is small.
+    facts: Box<PodFacts>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PodFacts {
     addresses: Vec<IpAddr>,
     /// Addresses of the node that it runs on, as the Pod reports them.
     hosts: Vec<IpAddr>,
@@ -209,8 +224,10 @@ impl Engine {
             zones: Zones::default(),
             port_names: BTreeMap::new(),
             kinds: Slab::default(),
+            kind_rows: Vec::new(),
             kind_ids: Map::default(),
             idents: Slab::default(),
+            ident_peers: Vec::new(),
             ident_ids: Map::default(),
             peers: Slab::default(),
             peer_ids: Map::default(),
@@ -255,7 +272,7 @@ impl Engine {
 
     /// The addresses of a Pod, primary first; empty if there is no such Pod.
     pub fn pod_addresses(&self, pod: &ObjectRef) -> &[IpAddr] {
-        self.pods.get(pod).map_or(&[], |entry| &entry.addresses)
+        self.pods.get(pod).map_or(&[], |entry| &entry.facts.addresses)
     }
 
     /// The labels of a Pod; `None` if there is no such Pod.
@@ -267,6 +284,7 @@ impl Engine {
     pub fn stats(&self) -> Stats {
         let rows: usize = self.rows.iter().map(|(_, row)| size_of::<Row>() + row.heap_size()).sum();
         let pods = self.pods.capacity() * (size_of::<ObjectRef>() + size_of::<PodEntry>() + 1)
+            + self.pods.len() * size_of::<PodFacts>()
             + self.by_address.capacity() * (size_of::<IpAddr>() + size_of::<Vec<ObjectRef>>() + 1)
             + self.pods.len() * (size_of::<IpAddr>() + size_of::<ObjectRef>());
         let peers: usize = self

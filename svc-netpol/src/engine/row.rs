@@ -44,10 +44,11 @@ pub(crate) struct Row {
     pub(crate) rules: Vec<RowRule>,
     /// What an unknown verdict may turn out to be: an allowing reason and a denying one.
     branches: Vec<(Code, Code)>,
-    funcs: Vec<Func>,
+    /// Functions, one after the other; that of peers without a cell is first.
+    funcs: Vec<u32>,
     /// For each [`PAGE`] peers, 1 + the number of their page in `cells`, 0 if none of them has a cell.
     pages: Vec<u32>,
-    /// Pages of indices into `funcs`.
+    /// Pages of offsets in `funcs`.
     cells: Vec<u32>,
     /// Terms of all rules, sorted, each once.
     pub(crate) terms: Vec<TermId>,
@@ -271,11 +272,13 @@ impl Row {
             });
             at as u32
         });
-        let at = self.funcs.iter().position(|known| *known == func).unwrap_or_else(|| {
-            self.funcs.push(func);
-            self.funcs.len() - 1
-        });
-        at as u32
+        let known =
+            self.funcs().find(|(_, known)| Func::at(&func, 0) == Some(*known)).map(|(offset, _)| offset);
+        known.unwrap_or_else(|| {
+            let offset = self.funcs.len() as u32;
+            self.funcs.extend(func);
+            offset
+        })
     }
 
     /// The two outcomes of an unknown verdict.
@@ -309,9 +312,9 @@ impl Row {
         }
     }
 
-    /// Index of the function for a peer.
+    /// Offset of the function for a peer.
     #[inline]
-    pub(crate) fn index(&self, peer: PeerId) -> u32 {
+    pub(crate) fn offset(&self, peer: PeerId) -> u32 {
         let (page, at) = (peer as usize / PAGE, peer as usize % PAGE);
         match self.pages.get(page) {
             None | Some(0) => 0,
@@ -320,19 +323,27 @@ impl Row {
     }
 
     #[inline]
-    pub(crate) fn func(&self, index: u32) -> Option<&Func> {
-        self.funcs.get(index as usize)
-    }
-
-    #[inline]
     pub(crate) fn code(&self, peer: PeerId, key: u32) -> Code {
-        self.func(self.index(peer)).map_or(Code::DEFAULT, |func| func.at(key))
+        Func::at(&self.funcs, self.offset(peer)).map_or(Code::DEFAULT, |func| func.code(key))
     }
 
-    pub(crate) fn funcs(&self) -> &[Func] {
-        &self.funcs
+    /// Every function with its offset.
+    pub(crate) fn funcs(&self) -> impl Iterator<Item = (u32, Func<'_>)> {
+        let mut offset = 0;
+        core::iter::from_fn(move || {
+            let func = Func::at(&self.funcs, offset)?;
+            let at = offset;
+            offset += func.len();
+            Some((at, func))
+        })
     }
 
+    /// The function at an offset.
+    pub(crate) fn func(&self, offset: u32) -> Option<Func<'_>> {
+        Func::at(&self.funcs, offset)
+    }
+
+    /// Terms of all rules, sorted, each once.
     fn find_terms(&self, policies: &Slab<PolicyEntry>) -> Vec<TermId> {
         let rules = self
             .key
@@ -360,10 +371,9 @@ impl Row {
 
     /// Bytes held on the heap, about.
     pub(crate) fn heap_size(&self) -> usize {
-        let funcs: usize = self.funcs.iter().map(|func| size_of::<Func>() + func.heap_size()).sum();
-        funcs
-            + size_of::<u32>() * (self.pages.capacity() + self.cells.capacity() + self.key.policies.len())
-            + self.rules.capacity() * size_of::<RowRule>()
+        let words =
+            [&self.funcs, &self.pages, &self.cells, &self.terms].map(Vec::capacity).iter().sum::<usize>();
+        size_of::<u32>() * (words + self.key.policies.len()) + self.rules.capacity() * size_of::<RowRule>()
     }
 }
 

@@ -202,12 +202,13 @@ impl Engine {
         let addresses: Vec<IpAddr> = pod.addresses().collect();
         let known = self.pods.get(&reference);
         let same_kind = known.is_some_and(|known| {
-            known.addresses == addresses && self.kinds.get(known.kind).is_some_and(|kind| kind.key == key)
+            known.facts.addresses == addresses
+                && self.kinds.get(known.kind).is_some_and(|kind| kind.key == key)
         });
         if same_kind {
             if let Some(known) = self.pods.get_mut(&reference) {
-                known.node = pod.spec.node_name.clone();
-                known.hosts = pod.status.host_ip.get().into_iter().collect();
+                known.facts.node = pod.spec.node_name.clone();
+                known.facts.hosts = pod.status.host_ip.get().into_iter().collect();
             }
             return;
         }
@@ -230,9 +231,12 @@ impl Engine {
         let entry = PodEntry {
             kind,
             idents,
-            addresses,
-            hosts: pod.status.host_ip.get().into_iter().collect(),
-            node: pod.spec.node_name.clone(),
+            primary: addresses.first().map(|ip| Family::of(*ip)),
+            facts: Box::new(PodFacts {
+                addresses,
+                hosts: pod.status.host_ip.get().into_iter().collect(),
+                node: pod.spec.node_name.clone(),
+            }),
         };
         self.pods.insert(reference, entry);
         self.pending.touched.objects += 1;
@@ -241,7 +245,7 @@ impl Engine {
     fn mark_pod_gone(&mut self, reference: &ObjectRef) {
         let Some(entry) = self.pods.remove(reference) else { return };
         self.pending.touched.objects += 1;
-        for ip in &entry.addresses {
+        for ip in &entry.facts.addresses {
             if let Some(pods) = self.by_address.get_mut(ip) {
                 pods.retain(|pod| pod != reference);
                 if pods.is_empty() {
@@ -643,7 +647,9 @@ impl Engine {
         let mut moves: Vec<(ObjectRef, usize, KindId, ZoneId, IdentId)> = Vec::new();
         for (reference, pod) in &self.pods {
             for (at, family) in Family::ALL.into_iter().enumerate() {
-                let Some(ip) = pod.addresses.iter().find(|ip| Family::of(**ip) == family) else { continue };
+                let Some(ip) = pod.facts.addresses.iter().find(|ip| Family::of(**ip) == family) else {
+                    continue;
+                };
                 let Some(Some(ident)) = pod.idents.get(at) else { continue };
                 let zone = self.zones.of(*ip);
                 if self.idents.get(*ident).is_some_and(|ident| ident.zone != zone) {
@@ -728,6 +734,8 @@ impl Engine {
         let Some(kind) = self.kinds.get_mut(id) else { return };
         kind.terms = terms;
         let old = core::mem::replace(&mut kind.rows, rows);
+        let of_policies = rows.filter(|_| !kind.is_host()).unwrap_or(NO_ROWS);
+        put(&mut self.kind_rows, id, of_policies, NO_ROWS);
         self.pending.idents.extend(&kind.idents);
         self.release_rows(old);
     }
@@ -780,6 +788,7 @@ impl Engine {
                 self.pending.touched.peers += 1;
                 if let Some(ident) = self.idents.get_mut(id) {
                     ident.peer = Some(peer);
+                    put(&mut self.ident_peers, id, peer, PeerId::MAX);
                 }
                 if let Some(old) = old {
                     self.release_peer(old);
@@ -849,5 +858,15 @@ impl Engine {
                 }
             }
         }
+    }
+}
+
+/// Sets an element of a list that grows as needed.
+fn put<T: Clone>(list: &mut Vec<T>, at: u32, value: T, filler: T) {
+    if list.len() <= at as usize {
+        list.resize(at as usize + 1, filler);
+    }
+    if let Some(slot) = list.get_mut(at as usize) {
+        *slot = value;
     }
 }

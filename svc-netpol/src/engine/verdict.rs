@@ -16,18 +16,24 @@ use crate::traffic::Traffic;
 /// One end of a flow, found.
 #[derive(Clone, Copy)]
 pub(crate) struct End<'a> {
-    pub(crate) kind: Option<&'a Kind>,
+    /// `None` for an address outside.
+    kind: Option<KindId>,
+    rows: Rows,
     pub(crate) peer: PeerId,
     pod: Option<(&'a ObjectRef, &'a PodEntry)>,
-    pub(crate) address: Option<IpAddr>,
-    /// Whether no address is known, so that blocks may or may not find it.
-    unaddressed: bool,
+    /// The address by which it was named.
+    named: Option<IpAddr>,
+    family: Family,
 }
 
 impl<'a> End<'a> {
-    /// Its named ports; an address outside has none.
-    pub(crate) fn names(&self) -> &'a [NamedPort] {
-        self.kind.filter(|kind| !kind.is_host()).map_or(&[], |kind| &kind.key.ports)
+    /// Its address in the flow's family.
+    pub(crate) fn address(&self) -> Option<IpAddr> {
+        let (_, pod) = match (self.named, self.pod) {
+            (Some(ip), _) => return Some(ip),
+            (None, pod) => pod?,
+        };
+        pod.facts.addresses.iter().find(|ip| Family::of(**ip) == self.family).copied()
     }
 }
 
@@ -67,6 +73,20 @@ fn both(egress: Verdict, ingress: Verdict) -> Verdict {
     }
 }
 
+/// The family of a connection between two Pods: that of the first address of the destination for which the source
+/// has one.
+#[inline]
+fn common_family(from: Option<&PodEntry>, to: Option<&PodEntry>) -> Family {
+    let has = |pod: Option<&PodEntry>, family: Family| {
+        pod.is_some_and(|pod| pod.idents.get(family as usize).is_some_and(Option::is_some))
+    };
+    let Some(first) = to.and_then(|pod| pod.primary) else {
+        return from.and_then(|pod| pod.primary).unwrap_or(Family::V4);
+    };
+    let second = first.other();
+    if !has(from, first) && has(to, second) && has(from, second) { second } else { first }
+}
+
 /// Verdicts.
 impl Engine {
     /// Whether a connection comes about.
@@ -99,30 +119,19 @@ impl Engine {
         Decision { verdict, egress, ingress }
     }
 
+    #[inline]
     pub(crate) fn ends(&self, flow: &Flow<'_>) -> Result<(End<'_>, End<'_>), Missing> {
         let (from, to) = (self.pod_of(flow.from)?, self.pod_of(flow.to)?);
-        let address = |endpoint: Endpoint<'_>| match endpoint {
+        let named = |endpoint: Endpoint<'_>| match endpoint {
             Endpoint::Address(ip) => Some(ip),
             Endpoint::Pod { .. } => None,
         };
-        let (from_ip, to_ip) = (address(flow.from), address(flow.to));
-        let given = flow.family.map(Family::from).or_else(|| to_ip.or(from_ip).map(Family::of));
-        let has = |pod: Option<(&ObjectRef, &PodEntry)>, ip: Option<IpAddr>, family: Family| match (ip, pod) {
-            (Some(ip), _) => Family::of(ip) == family,
-            (None, Some((_, pod))) => {
-                pod.addresses.is_empty() || pod.addresses.iter().any(|ip| Family::of(*ip) == family)
-            }
-            (None, None) => false,
+        let (from_ip, to_ip) = (named(flow.from), named(flow.to));
+        let family = match (flow.family, to_ip.or(from_ip)) {
+            (Some(family), _) => family.into(),
+            (None, Some(ip)) => Family::of(ip),
+            (None, None) => common_family(from.map(|(_, pod)| pod), to.map(|(_, pod)| pod)),
         };
-        let family = given.unwrap_or_else(|| {
-            let theirs = to.into_iter().flat_map(|(_, pod)| &pod.addresses).map(|ip| Family::of(*ip));
-            let ours = from.into_iter().flat_map(|(_, pod)| &pod.addresses).map(|ip| Family::of(*ip));
-            theirs
-                .clone()
-                .find(|family| has(from, None, *family))
-                .or(theirs.chain(ours).next())
-                .unwrap_or(Family::V4)
-        });
         Ok((self.end(from, from_ip, family)?, self.end(to, to_ip, family)?))
     }
 
@@ -153,15 +162,24 @@ impl Engine {
         let Some((reference, entry)) = pod else {
             let ip = ip.ok_or(Missing::CommonFamily)?;
             let peer = self.outside_peer(ip).unwrap_or(PeerId::MAX);
-            return Ok(End { kind: None, peer, pod: None, address: Some(ip), unaddressed: false });
+            return Ok(End { kind: None, rows: NO_ROWS, peer, pod: None, named: Some(ip), family });
         };
         let ident = entry.idents.get(family as usize).copied().flatten();
-        let Some(peer) = ident.and_then(|id| self.idents.get(id)).and_then(|ident| ident.peer) else {
+        let Some(peer) = ident.and_then(|id| self.ident_peers.get(id as usize)).copied() else {
             return Err(Missing::Address(reference.clone()));
         };
-        let address = ip.or_else(|| entry.addresses.iter().find(|ip| Family::of(**ip) == family).copied());
-        let unaddressed = entry.addresses.is_empty();
-        Ok(End { kind: self.kinds.get(entry.kind), peer, pod, address, unaddressed })
+        let rows = self.kind_rows.get(entry.kind as usize).copied().unwrap_or(NO_ROWS);
+        Ok(End { kind: Some(entry.kind), rows, peer, pod, named: ip, family })
+    }
+
+    /// The kind of an end, if it is a Pod.
+    pub(crate) fn kind_of(&self, end: &End<'_>) -> Option<&Kind> {
+        self.kinds.get(end.kind?)
+    }
+
+    /// The named ports of an end; an address outside has none.
+    pub(crate) fn names_of(&self, end: &End<'_>) -> &[NamedPort] {
+        self.kind_of(end).filter(|kind| !kind.is_host()).map_or(&[], |kind| &kind.key.ports)
     }
 
     #[inline]
@@ -185,16 +203,16 @@ impl Engine {
         traffic: Traffic,
         row: impl Fn(Rows) -> RowId,
     ) -> Found<'_> {
-        let Some(rows) = subject.kind.filter(|kind| !kind.key.host).and_then(|kind| kind.rows) else {
+        if subject.rows == NO_ROWS {
             return Found::NotSubject;
-        };
+        }
         if let (Some((subject, _)), Some((peer, _))) = (subject.pod, peer.pod)
             && core::ptr::eq(subject, peer)
             && self.options.self_traffic == SelfTraffic::Allowed
         {
             return Found::SelfTraffic;
         }
-        match self.rows.get(row(rows)) {
+        match self.rows.get(row(subject.rows)) {
             Some(row) => Found::Code(row, row.code(peer.peer, traffic.key())),
             None => Found::NotSubject,
         }
@@ -203,11 +221,12 @@ impl Engine {
     /// "Traffic is allowed to a pod if [...] the traffic source is the pod's local node" (NetworkPolicySpec).
     #[inline]
     fn is_own_node(&self, pod: &End<'_>, source: &End<'_>) -> bool {
-        let (Some((_, pod)), Some(ip)) = (pod.pod, source.address) else { return false };
-        if source.kind.is_some_and(|kind| !kind.key.host) {
+        if source.rows != NO_ROWS {
             return false;
         }
-        pod.hosts.contains(&ip) || self.nodes.get(&pod.node).is_some_and(|node| node.addresses.contains(&ip))
+        let (Some((_, pod)), Some(ip)) = (pod.pod, source.address()) else { return false };
+        pod.facts.hosts.contains(&ip)
+            || self.nodes.get(&pod.facts.node).is_some_and(|node| node.addresses.contains(&ip))
     }
 }
 
@@ -284,13 +303,13 @@ impl Engine {
     fn missing(&self, row: &Row, subject: &End<'_>, peer: &End<'_>) -> Vec<Missing> {
         let mut missing: Vec<Missing> = Vec::new();
         let undeclared = |end: &End<'_>| {
-            let namespace =
-                &end.kind.filter(|kind| kind.terms.iter().any(|code| code.is_maybe()))?.key.namespace;
+            let kind = self.kind_of(end).filter(|kind| kind.terms.iter().any(|code| code.is_maybe()))?;
+            let namespace = &kind.key.namespace;
             matches!(self.labels_of(namespace), NamespaceLabels::Named(_)).then(|| namespace.clone())
         };
         missing.extend(undeclared(subject).map(Missing::Namespace));
         missing.extend(undeclared(peer).map(Missing::Namespace));
-        if let Some((pod, _)) = peer.pod.filter(|_| peer.unaddressed) {
+        if let Some((pod, _)) = peer.pod.filter(|(_, pod)| pod.primary.is_none()) {
             missing.push(Missing::Address(pod.clone()));
         }
         if let Some(peer) = self.peers.get(peer.peer) {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use serde::Serialize;
 use svc_examples::output::{BAD, DIM, Format, GOOD, Table, styled, write_data};
-use svc_examples::world::{World, advice};
+use svc_examples::world::World;
 use svc_model::{IntOrString, Kind, ObjectRef, Service, ServicePort, ServiceType};
 
 use crate::common::{InputArgs, OutputArgs, write_notes};
@@ -81,7 +81,7 @@ fn row(world: &World, service: &Service) -> Row {
         ready: ready.len(),
         not_ready: not_ready.len(),
         problem: cause.as_ref().map(|cause| cause.to_string()),
-        advice: cause.as_ref().and_then(advice),
+        advice: cause.and_then(|cause| cause.advice()).map(ToOwned::to_owned),
     }
 }
 

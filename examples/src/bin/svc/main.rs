@@ -3,6 +3,7 @@
 mod audit;
 mod common;
 mod dns;
+mod endpoints;
 mod env;
 mod inspect;
 <<<<<<< HEAD
@@ -55,7 +56,12 @@ enum Command {
 =======
     /// How schedulers spread requests over backends.
     Lb(lb::LbArgs),
+<<<<<<< HEAD
 >>>>>>> netfilter
+=======
+    /// The EndpointSlices of Services, what a node uses of them, and why.
+    Endpoints(endpoints::Args),
+>>>>>>> main
     /// What happens to a connection: name, Service, endpoints, policy, rules, Pod.
     Trace(trace::Args),
 }
@@ -78,7 +84,11 @@ fn main() -> ExitCode {
         Command::Audit(args) => audit::run(&args, &mut out),
 =======
         Command::Lb(args) => lb::run(args, &mut out),
+<<<<<<< HEAD
 >>>>>>> netfilter
+=======
+        Command::Endpoints(args) => endpoints::run(&args, &mut out),
+>>>>>>> main
         Command::Trace(args) => trace::run(&args, &mut out),
     };
     match result.and_then(|code| Ok(out.flush().map(|()| code)?)) {

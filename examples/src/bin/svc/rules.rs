@@ -8,13 +8,12 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use svc_examples::input::Input;
 use svc_examples::output::{BAD, BOLD, DIM, GOOD, styled};
-use svc_examples::trace::proxy_config;
 use svc_examples::world::World;
 use svc_model::{IpFamily, Kind};
 use svc_rules::iptables::{Mode, Proxy, Sections, StaleChains};
 use svc_rules::packet::Family;
 use svc_rules::xtables::Ruleset;
-use svc_rules::{NodeFacts, ProxyConfig, ProxyMode, nftables};
+use svc_rules::{ProxyConfig, ProxyMode, nftables};
 
 /// Options of `svc rules`.
 #[derive(clap::Args)]
@@ -80,34 +79,25 @@ impl FamilyArg {
     }
 }
 
-/// The configuration of a node's proxy: that of a KubeProxyConfiguration among the manifests, if there is one.
+/// Mode and configuration of a node's proxy; `mode` overrides that of the manifests.
 pub(crate) fn configuration(
     world: &World,
     node: Option<&str>,
     family: IpFamily,
     mode: Option<&str>,
 ) -> Result<(ProxyMode, ProxyConfig)> {
-    let node = world.node(node)?;
-    let sent = world.cluster.kube_proxy_configurations().iter().next();
-    let wanted = match (mode, sent) {
-        (Some(mode), _) => mode.to_owned(),
-        (None, Some(sent)) => ProxyMode::of(sent)?.as_str().to_owned(),
-        (None, None) => ProxyMode::default().as_str().to_owned(),
+    let mode = match mode {
+        Some(wanted) => ProxyMode::ALL
+            .into_iter()
+            .find(|mode| mode.as_str() == wanted)
+            .with_context(|| format!("no proxy mode `{wanted}`: there are iptables, ipvs and nftables"))?,
+        None => world.proxy_mode()?,
     };
-    let mode = match ProxyMode::ALL.into_iter().find(|mode| mode.as_str() == wanted) {
-        Some(ProxyMode::Ipvs) => bail!("rules of mode ipvs cannot be written yet; those of iptables and nftables can"),
-        Some(mode) => mode,
-        None => bail!("no proxy mode `{wanted}`: there are iptables, ipvs and nftables"),
-    };
-    let assumed = proxy_config(world, &node.metadata.name, family);
-    let Some(sent) = sent else { return Ok((mode, assumed)) };
-    let mut config = (**sent).clone();
-    config.mode = wanted.into();
-    let mut settled = ProxyConfig::settle(&config, &NodeFacts::from(&*node), family)?;
-    if config.detect_local_mode.is_empty() && settled.local_detector == Default::default() {
-        settled.local_detector = assumed.local_detector;
+    if mode == ProxyMode::Ipvs {
+        bail!("rules of mode ipvs cannot be written yet; those of iptables and nftables can");
     }
-    Ok((mode, settled))
+    let node = world.node(node)?;
+    Ok((mode, world.proxy_config_in(mode, &node, family)?))
 }
 
 pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<ExitCode> {
