@@ -81,10 +81,7 @@ impl Words {
         ("nat-postrouting", " { type nat hook postrouting priority 100 ; }"),
         ("nat-prerouting", " { type nat hook prerouting priority -100 ; }"),
         ("nodeport-endpoints-check", ""),
-        (
-            "reject-chain",
-            " { comment \"helper for @no-endpoint-services / @no-endpoint-nodeports\" ; }",
-        ),
+        ("reject-chain", " { comment \"helper for @no-endpoint-services / @no-endpoint-nodeports\" ; }"),
         ("service-endpoints-check", ""),
         ("services", ""),
     ];
@@ -155,9 +152,7 @@ impl Words {
             ("filter-output", new("cluster-ips-check")),
             (
                 "masquerading",
-                format!(
-                    "mark and {mark_value} != 0 mark set mark xor {mark_value} masquerade fully-random"
-                ),
+                format!("mark and {mark_value} != 0 mark set mark xor {mark_value} masquerade fully-random"),
             ),
             (
                 "masquerading",
@@ -189,7 +184,8 @@ impl Words {
             }
             Some((_, elsewhere)) => {
                 let comment = "masquerade clusterIP traffic from outside cluster";
-                rules.push(("services", format!("{to_cluster_ips} {elsewhere} {mark} comment \"{comment}\"")));
+                rules
+                    .push(("services", format!("{to_cluster_ips} {elsewhere} {mark} comment \"{comment}\"")));
             }
             None => {}
         }

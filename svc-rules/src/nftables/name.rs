@@ -12,7 +12,10 @@ const LONGEST: usize = 240;
 
 /// What the names of a port's chains end with: eight characters of a hash, then the port in full.
 pub(super) fn of_port(service: &ServicePort) -> String {
-    shorten(hashed(&port_text(service, service.name.as_str()), &port_text(service, service.name.as_safe_str())))
+    shorten(hashed(
+        &port_text(service, service.name.as_str()),
+        &port_text(service, service.name.as_safe_str()),
+    ))
 }
 
 /// What the names of an endpoint's chain and set end with.

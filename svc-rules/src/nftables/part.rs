@@ -94,7 +94,12 @@ impl Part {
                 self.element(Container::ServiceIps, key(service.cluster_ip), goto, "");
             }
             Err(why) => {
-                self.element(Container::NoEndpointServices, key(service.cluster_ip), refusal(why).into(), name);
+                self.element(
+                    Container::NoEndpointServices,
+                    key(service.cluster_ip),
+                    refusal(why).into(),
+                    name,
+                );
             }
         }
         let external = || alloc::format!("goto {}", names.external);
@@ -141,7 +146,8 @@ impl Part {
                 }
                 let from_node = "fib saddr type local";
                 rules.push(alloc::format!("{from_node} {} comment \"masquerade local traffic\"", words.mark));
-                rules.push(alloc::format!("{from_node} {everywhere} comment \"short-circuit local traffic\""));
+                rules
+                    .push(alloc::format!("{from_node} {everywhere} comment \"short-circuit local traffic\""));
             }
         }
         if let Ok(policy) = plan.external {

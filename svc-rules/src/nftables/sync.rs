@@ -207,7 +207,8 @@ impl Proxy {
             self.service_cidrs = ranges.filter(|range| IpFamily::of(range.addr()) == family).collect();
             self.write_base(&mut text);
         }
-        let all = self.services.keys().filter(|_| scope == Scope::Full || from_nothing).map(|name| (name, None));
+        let all =
+            self.services.keys().filter(|_| scope == Scope::Full || from_nothing).map(|name| (name, None));
         let some = changed.iter().filter(|_| scope == Scope::Changes && !from_nothing);
         for (name, old) in all.chain(some.map(|(name, old)| (name, Some(old)))) {
             let new = self.services.get(name).map(|entry| &entry.part);
@@ -260,8 +261,10 @@ impl Proxy {
             text.line("add chain", format_args!("{name}{options}"));
         }
         let affinity = parts().flat_map(|part| &part.sets);
-        let affinity = affinity.map(|(name, seconds)| (("set", name.clone()), self.words.affinity_set(*seconds)));
-        let shared = self.words.containers().map(|(kind, container, what)| ((kind, container.name().into()), what));
+        let affinity =
+            affinity.map(|(name, seconds)| (("set", name.clone()), self.words.affinity_set(*seconds)));
+        let shared =
+            self.words.containers().map(|(kind, container, what)| ((kind, container.name().into()), what));
         let mut containers: Vec<_> = affinity.chain(shared).collect();
         // Sets before maps.
         containers.sort_by(|((a_kind, a), _), ((b_kind, b), _)| b_kind.cmp(a_kind).then(a.cmp(b)));
@@ -300,7 +303,10 @@ impl Proxy {
                     port: SmolStr::new(service.name.port()),
                     protocol: service.protocol,
                 };
-                part.add(&PortPlan::new(Arc::clone(service), slices.port(&key), &self.viewpoint), &self.words);
+                part.add(
+                    &PortPlan::new(Arc::clone(service), slices.port(&key), &self.viewpoint),
+                    &self.words,
+                );
             }
             let old = if ports.is_empty() {
                 self.services.remove(&name)
@@ -313,7 +319,10 @@ impl Proxy {
     }
 
     /// All elements of the shared sets and maps; those that were there keep their comments.
-    fn wanted_elements(&self, before: &BTreeMap<(Container, String), Element>) -> BTreeMap<(Container, String), Element> {
+    fn wanted_elements(
+        &self,
+        before: &BTreeMap<(Container, String), Element>,
+    ) -> BTreeMap<(Container, String), Element> {
         let mut wanted = BTreeMap::new();
         let node_ips = self.words.node_port_ips.iter().flatten();
         let node_ips = node_ips.map(|ip| (Container::NodeportIps, alloc::format!("{ip}"), Value::default()));

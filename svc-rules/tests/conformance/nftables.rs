@@ -224,7 +224,8 @@ fn lines(dump: &str) -> BTreeMap<String, Vec<String>> {
 
 /// Marks compare as numbers. Comments of more than 128 bytes, which nft refuses, compare by their beginning.
 fn canonical(line: &str) -> String {
-    let words = line.split(' ').map(|word| number(word).map_or_else(|| word.to_owned(), |mark| format!("{mark:#x}")));
+    let words =
+        line.split(' ').map(|word| number(word).map_or_else(|| word.to_owned(), |mark| format!("{mark:#x}")));
     let line = words.collect::<Vec<_>>().join(" ");
     let Some((head, rest)) = line.split_once(" comment \"") else { return line };
     let Some((comment, tail)) = rest.split_once('"') else { return line };

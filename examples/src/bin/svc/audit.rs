@@ -84,7 +84,11 @@ pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<ExitCode> {
             writeln!(out, "{}", styled(BAD, finding))?;
         }
         if audit.findings.is_empty() {
-            writeln!(out, "{}", styled(GOOD, format_args!("node {} has the rules it should have", config.node_name)))?;
+            writeln!(
+                out,
+                "{}",
+                styled(GOOD, format_args!("node {} has the rules it should have", config.node_name))
+            )?;
         } else {
             writeln!(out, "{}", styled(DIM, "--repair prints the input for iptables-restore --noflush"))?;
         }

@@ -6,11 +6,8 @@ mod dns;
 mod endpoints;
 mod env;
 mod inspect;
-<<<<<<< HEAD
-mod rules;
-=======
 mod lb;
->>>>>>> netfilter
+mod rules;
 mod trace;
 
 use std::io::Write;
@@ -42,26 +39,20 @@ enum Color {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Whether a node has the rules that it should have.
+    Audit(audit::Args),
     /// Which names there are, what a Pod's resolver makes of one, and why one leads nowhere.
     Dns(dns::Args),
+    /// The EndpointSlices of Services, what a node uses of them, and why.
+    Endpoints(endpoints::Args),
     /// The environment variables of Services that a Pod's containers see.
     Env(env::Args),
     /// Which Services are there, what stands behind them, and why one has nothing.
     Inspect(inspect::Args),
-<<<<<<< HEAD
-    /// The rules that a node gets, whole or as a change.
-    Rules(rules::Args),
-    /// Whether a node has the rules that it should have.
-    Audit(audit::Args),
-=======
     /// How schedulers spread requests over backends.
     Lb(lb::LbArgs),
-<<<<<<< HEAD
->>>>>>> netfilter
-=======
-    /// The EndpointSlices of Services, what a node uses of them, and why.
-    Endpoints(endpoints::Args),
->>>>>>> main
+    /// The rules that a node gets, whole or as a change.
+    Rules(rules::Args),
     /// What happens to a connection: name, Service, endpoints, policy, rules, Pod.
     Trace(trace::Args),
 }
@@ -79,16 +70,10 @@ fn main() -> ExitCode {
         Command::Dns(args) => dns::run(&args, &mut out),
         Command::Env(args) => env::run(&args, &mut out),
         Command::Inspect(args) => inspect::run(&args, &mut out),
-<<<<<<< HEAD
         Command::Rules(args) => rules::run(&args, &mut out),
         Command::Audit(args) => audit::run(&args, &mut out),
-=======
         Command::Lb(args) => lb::run(args, &mut out),
-<<<<<<< HEAD
->>>>>>> netfilter
-=======
         Command::Endpoints(args) => endpoints::run(&args, &mut out),
->>>>>>> main
         Command::Trace(args) => trace::run(&args, &mut out),
     };
     match result.and_then(|code| Ok(out.flush().map(|()| code)?)) {

@@ -105,7 +105,8 @@ pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<ExitCode> {
         return diff(args, old, new, out);
     }
     let world = World::new(Input::read(&args.filename, &args.namespace)?)?;
-    let (mode, config) = configuration(&world, args.node.as_deref(), args.family.model(), args.mode.as_deref())?;
+    let (mode, config) =
+        configuration(&world, args.node.as_deref(), args.family.model(), args.mode.as_deref())?;
     for note in &world.notes {
         anstream::eprintln!("{}", styled(DIM, format_args!("assumed: {note}")));
     }
@@ -140,7 +141,9 @@ pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<ExitCode> {
 /// The transaction for `nft -f -`.
 fn nftables(args: &Args, world: &World, config: ProxyConfig, out: &mut dyn Write) -> Result<ExitCode> {
     if args.partial || args.sections.is_some() {
-        bail!("--partial and --sections are for mode iptables: in nftables mode every change is as small as --delta");
+        bail!(
+            "--partial and --sections are for mode iptables: in nftables mode every change is as small as --delta"
+        );
     }
     let mut proxy = nftables::Proxy::new(config);
     let mut text = String::new();
@@ -166,8 +169,9 @@ fn nftables(args: &Args, world: &World, config: ProxyConfig, out: &mut dyn Write
 /// The rules of a node after a full sync, as a model.
 fn ruleset(args: &Args, path: &PathBuf) -> Result<Ruleset> {
     let world = World::new(Input::read(&[path], &args.namespace)?)?;
-    let (mode, config) = configuration(&world, args.node.as_deref(), args.family.model(), args.mode.as_deref())
-        .with_context(|| path.display().to_string())?;
+    let (mode, config) =
+        configuration(&world, args.node.as_deref(), args.family.model(), args.mode.as_deref())
+            .with_context(|| path.display().to_string())?;
     if mode != ProxyMode::Iptables {
         bail!("--diff is for mode iptables; for nftables use --since A --delta");
     }
