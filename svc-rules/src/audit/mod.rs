@@ -95,7 +95,8 @@ impl<'a> Auditor<'a> {
         for (name, chain) in wanted.table("nat").into_iter().flat_map(|table| table.chains()) {
             let Some(plan) = owner(&ports, name) else { continue };
             for target in chain.rules.iter().filter_map(|rule| rule.target.as_ref()?.chain()) {
-                endpoint_chains.insert(SmolStr::from(*target), SmolStr::from(plan.service.name.as_str()));
+                endpoint_chains
+                    .insert(SmolStr::new(target.as_str()), SmolStr::from(plan.service.name.as_str()));
             }
         }
         Self {
@@ -116,7 +117,7 @@ impl<'a> Auditor<'a> {
         for table in TABLES {
             let wanted = self.wanted.table(table).map(|table| table.chains()).unwrap_or_default();
             for (name, chain) in wanted.into_iter().filter(|(_, chain)| chain.policy.is_none()) {
-                self.chain(table, &SmolStr::from(*name), chain);
+                self.chain(table, &SmolStr::new(name.as_str()), chain);
             }
         }
         self.stale_chains();
@@ -178,7 +179,7 @@ impl<'a> Auditor<'a> {
             if owned && self.wanted.chain("nat", name).is_none() {
                 let service = chain.rules.iter().find_map(compare::service_in_comment);
                 self.note(service, "nat", name, Problem::StaleChain);
-                self.delete.insert(SmolStr::from(*name));
+                self.delete.insert(SmolStr::new(name.as_str()));
             }
         }
     }

@@ -79,7 +79,7 @@ impl FamilyArg {
     }
 }
 
-/// The configuration of a node's proxy: that of a KubeProxyConfiguration among the manifests, if there is one.
+/// Mode and configuration of a node's proxy; `mode` overrides that of the manifests.
 pub(crate) fn configuration(
     world: &World,
     node: Option<&str>,
