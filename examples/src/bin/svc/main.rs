@@ -2,6 +2,7 @@
 
 mod common;
 mod inspect;
+mod policy;
 mod trace;
 
 use std::io::Write;
@@ -35,6 +36,8 @@ enum Color {
 enum Command {
     /// Which Services are there, what stands behind them, and why one has nothing.
     Inspect(inspect::Args),
+    /// Who may talk to whom, why, and what a change would change.
+    Policy(policy::Args),
     /// What happens to a connection: name, Service, endpoints, policy, rules, Pod.
     Trace(trace::Args),
 }
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
     let mut out = std::io::BufWriter::new(anstream::stdout());
     let result = match args.command {
         Command::Inspect(args) => inspect::run(&args, &mut out),
+        Command::Policy(args) => policy::run(&args, &mut out),
         Command::Trace(args) => trace::run(&args, &mut out),
     };
     match result.and_then(|code| Ok(out.flush().map(|()| code)?)) {
