@@ -2,5 +2,6 @@
 
 pub mod input;
 pub mod output;
+pub mod policy_page;
 pub mod trace;
 pub mod world;

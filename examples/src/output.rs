@@ -46,9 +46,21 @@ impl Table {
         Self { rows: vec![header.map(|text| styled(BOLD, text)).to_vec()] }
     }
 
+    /// Adds columns whose number is known only now; before the first row.
+    pub fn extend_header(&mut self, header: impl IntoIterator<Item = String>) {
+        if let Some(row) = self.rows.first_mut() {
+            row.extend(header.into_iter().map(|text| styled(BOLD, text)));
+        }
+    }
+
     /// Adds a row.
     pub fn row<const N: usize>(&mut self, cells: [String; N]) {
-        self.rows.push(cells.into());
+        self.row_of(cells.into());
+    }
+
+    /// Adds a row whose length is known only now.
+    pub fn row_of(&mut self, cells: Vec<String>) {
+        self.rows.push(cells);
     }
 
     /// True if the table has no row but its headings.

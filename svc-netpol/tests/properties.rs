@@ -33,7 +33,7 @@ fn flows() -> impl Iterator<Item = Flow<'static>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     #[test]
     fn the_engine_is_its_twin(options in world::options(), events in world::events(28)) {

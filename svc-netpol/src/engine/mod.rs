@@ -5,6 +5,8 @@
 //! *row* is what a set of policies says to each peer. A verdict is two look-ups, one in the row of each side.
 
 mod address;
+mod count;
+mod flush;
 mod func;
 mod inspect;
 mod row;

@@ -1,6 +1,6 @@
 //! Policies as iptables chains with ipset sets, for both families.
 //!
-//! Everything is named `SVC-P...` (chains) and `svcp-...` (sets), and is nobody else's. The two jumps of [`JUMPS`] lead
+//! Everything is named `SVC-P...` (chains) and `svcp-...` (sets), and is nobody else's. The jumps of [`JUMPS`] lead
 //! there from the kernel's own chains; put them in where they are missing.
 
 use alloc::collections::{BTreeMap, BTreeSet};

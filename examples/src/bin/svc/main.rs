@@ -7,6 +7,7 @@ mod endpoints;
 mod env;
 mod inspect;
 mod lb;
+mod policy;
 mod rules;
 mod trace;
 
@@ -51,6 +52,8 @@ enum Command {
     Inspect(inspect::Args),
     /// How schedulers spread requests over backends.
     Lb(lb::LbArgs),
+    /// Who may talk to whom, why, and what a change would change.
+    Policy(policy::Args),
     /// The rules that a node gets, whole or as a change.
     Rules(rules::Args),
     /// What happens to a connection: name, Service, endpoints, policy, rules, Pod.
@@ -67,13 +70,14 @@ fn main() -> ExitCode {
     .write_global();
     let mut out = std::io::BufWriter::new(anstream::stdout());
     let result = match args.command {
+        Command::Audit(args) => audit::run(&args, &mut out),
         Command::Dns(args) => dns::run(&args, &mut out),
+        Command::Endpoints(args) => endpoints::run(&args, &mut out),
         Command::Env(args) => env::run(&args, &mut out),
         Command::Inspect(args) => inspect::run(&args, &mut out),
-        Command::Rules(args) => rules::run(&args, &mut out),
-        Command::Audit(args) => audit::run(&args, &mut out),
         Command::Lb(args) => lb::run(args, &mut out),
-        Command::Endpoints(args) => endpoints::run(&args, &mut out),
+        Command::Policy(args) => policy::run(&args, &mut out),
+        Command::Rules(args) => rules::run(&args, &mut out),
         Command::Trace(args) => trace::run(&args, &mut out),
     };
     match result.and_then(|code| Ok(out.flush().map(|()| code)?)) {
