@@ -8,7 +8,10 @@
 //! [`Shape::limits`] is the largest cluster Kubernetes promises to carry (the scalability thresholds of
 //! kubernetes/community: 5,000 nodes, 150,000 Pods, 10,000 Services, at most 250 endpoints a Service).
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+mod address;
+mod random;
+
+use std::net::{IpAddr, Ipv4Addr};
 use std::ops::Range;
 
 use svc_model::{
@@ -19,6 +22,9 @@ use svc_model::{
     PodIp, PodPhase, PolicyType, Port, Protocol, Sent, Service, ServicePort, ServiceType, SessionAffinity,
     SmolStr, TrafficPolicy,
 };
+
+use address::{cluster_address, node_address, pod_address};
+pub use random::Random;
 
 /// What to generate. Start from [`Shape::of_services`] or [`Shape::limits`] and change fields.
 #[derive(Clone, Debug)]
@@ -227,64 +233,6 @@ const WORDS: [&str; 24] = [
     "ingest",
     "warehouse",
 ];
-
-/// SplitMix64: small, seeded, and the same everywhere.
-#[derive(Clone, Debug)]
-pub struct Random(u64);
-
-impl Random {
-    /// A sequence that follows from the seed.
-    pub fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    /// The next 64 bits.
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// A number below `bound`, 0 if that is 0.
-    pub fn below(&mut self, bound: usize) -> usize {
-        ((u128::from(self.next()) * bound as u128) >> 64) as usize
-    }
-
-    /// A number in the range, both ends included.
-    pub fn between(&mut self, low: usize, high: usize) -> usize {
-        low + self.below(high - low + 1)
-    }
-
-    /// True in this many of a thousand cases.
-    pub fn permille(&mut self, share: usize) -> bool {
-        self.below(1000) < share
-    }
-
-    /// One of the items.
-    pub fn pick<'a, T>(&mut self, items: &'a [T]) -> &'a T {
-        &items[self.below(items.len())]
-    }
-
-    fn uid(&mut self) -> String {
-        let (high, low) = (self.next(), self.next());
-        format!(
-            "{:08x}-{:04x}-4{:03x}-a{:03x}-{:012x}",
-            high >> 32,
-            (high >> 16) & 0xffff,
-            high & 0xfff,
-            low >> 52,
-            low & 0xffff_ffff_ffff
-        )
-    }
-
-    /// A suffix as the API server makes them for `generateName`.
-    fn suffix(&mut self, length: usize) -> String {
-        const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
-        (0..length).map(|_| char::from(*self.pick(ALPHABET))).collect()
-    }
-}
 
 /// Pods made from one template.
 struct Workload {
@@ -725,40 +673,6 @@ impl Maker<'_> {
             }
         }
     }
-}
-
-/// Addresses by position, so that no two objects share one: nodes in 172.16.0.0/12, Pods in 10.0.0.0/8 (a /24 a
-/// node), ClusterIPs in 100.64.0.0/10, and their like in IPv6.
-fn node_address(node: usize, family: IpFamily) -> IpAddr {
-    match family {
-        IpFamily::Ipv4 => address_v4([172, 16, 0, 0], node + 1),
-        IpFamily::Ipv6 => address_v6(0xfd00_0172_0016, node as u64 + 1),
-    }
-}
-
-fn pod_address(node: usize, host: usize, family: IpFamily) -> IpAddr {
-    match family {
-        IpFamily::Ipv4 => address_v4([10, 0, 0, 0], node * 256 + host),
-        IpFamily::Ipv6 => {
-            let range = u128::from(0xfd00_0010_0244_u64) << 80 | (node as u128) << 64;
-            IpAddr::V6(Ipv6Addr::from(range | host as u128))
-        }
-    }
-}
-
-fn cluster_address(service: usize, family: IpFamily) -> IpAddr {
-    match family {
-        IpFamily::Ipv4 => address_v4([100, 64, 0, 0], service + 1),
-        IpFamily::Ipv6 => address_v6(0xfd00_0010_0096, service as u64 + 1),
-    }
-}
-
-fn address_v4(base: [u8; 4], offset: usize) -> IpAddr {
-    IpAddr::V4(Ipv4Addr::from(u32::from_be_bytes(base) + offset as u32))
-}
-
-fn address_v6(prefix: u64, offset: u64) -> IpAddr {
-    IpAddr::V6(Ipv6Addr::from(u128::from(prefix) << 80 | u128::from(offset)))
 }
 
 #[cfg(test)]

@@ -227,22 +227,13 @@ impl World {
         Ok(ProxyMode::of(&self.proxy_file())?)
     }
 
-    /// What a node's proxy goes by. Where the configuration doesn't say how local Pods are told, they are told by
+    /// What a node's proxy goes by in a mode. Where the configuration doesn't say how local Pods are told, they are told by
     /// the network of all Pods.
     ///
     /// # Errors
     ///
     /// If the configuration has values that can't be used.
-    pub fn proxy_config(&self, node: &Node, family: IpFamily) -> Result<ProxyConfig> {
-        self.proxy_config_in(self.proxy_mode()?, node, family)
-    }
-
-    /// The same in a mode that may be another than the configured one.
-    ///
-    /// # Errors
-    ///
-    /// If the configuration has values that can't be used.
-    pub fn proxy_config_in(&self, mode: ProxyMode, node: &Node, family: IpFamily) -> Result<ProxyConfig> {
+    pub fn proxy_config(&self, node: &Node, family: IpFamily, mode: ProxyMode) -> Result<ProxyConfig> {
         let mut file = self.proxy_file();
         file.mode = mode.as_str().into();
         let mut config = ProxyConfig::settle(&file, &NodeFacts::from(node), family)?;

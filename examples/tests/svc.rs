@@ -108,6 +108,31 @@ fn a_connection_goes_to_any_ready_pod() {
 }
 
 #[test]
+fn both_proxy_modes_lead_to_the_same_places() {
+    for (from, to) in
+        [("shop/frontend", "orders"), ("shop/orders", "warehouse"), ("198.51.100.7", "192.168.0.12:30080")]
+    {
+        let ends = |mode: &str| {
+            let (trace, code) = trace(SHOP, from, to, &["--mode", mode]);
+            let ends: Vec<_> = trace["candidates"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|end| {
+                    (
+                        end["address"].clone(),
+                        (end["share"].as_f64().unwrap() * 1e6).round(),
+                        end["masqueradedAs"].clone(),
+                    )
+                })
+                .collect();
+            (code, ends)
+        };
+        assert_eq!(ends("iptables"), ends("nftables"), "{from} -> {to}");
+    }
+}
+
+#[test]
 fn traffic_stays_in_the_zone_where_hints_say_so() {
     for (from, zone, count) in [("shop/frontend", "zone-a", 2), ("shop/database-0", "zone-b", 1)] {
         let (trace, _) = trace(SHOP, from, "users", &[]);

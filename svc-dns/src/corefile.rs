@@ -181,7 +181,7 @@ fn tokens(text: &str) -> Result<Vec<Token>, CorefileError> {
 struct Plugin<'t> {
     words: Vec<&'t str>,
     line: usize,
-    options: Vec<Plugin<'t>>,
+    options: Vec<Self>,
 }
 
 impl Plugin<'_> {

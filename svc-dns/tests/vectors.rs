@@ -1,5 +1,6 @@
 //! The recorded vectors of the areas that this crate answers for.
 #![allow(
+    clippy::type_complexity,
     clippy::std_instead_of_alloc,
     clippy::std_instead_of_core,
     clippy::unwrap_used,

@@ -24,11 +24,17 @@ pub(crate) fn widen(address: IpAddr) -> u128 {
 
 /// Address and port as one 64-bit number for our own tables.
 pub(crate) fn address_hash(address: SocketAddr, salt: u64) -> u64 {
-    let wide = widen(address.ip());
     let mut sip = SipState::new(salt, 0x7376_635f_6c62);
-    sip.word((wide >> 64) as u64);
-    sip.word(wide as u64);
-    sip.finish(u64::from(address.port()) | (18 << 56))
+    let port = u64::from(address.port());
+    match address.ip() {
+        IpAddr::V4(v4) => sip.finish(u64::from(v4.to_bits()) | (port << 32) | (6 << 56)),
+        IpAddr::V6(v6) => {
+            let bits = v6.to_bits();
+            sip.word((bits >> 64) as u64);
+            sip.word(bits as u64);
+            sip.finish(port | (18 << 56))
+        }
+    }
 }
 
 /// `hash_32` of the kernel's `linux/hash.h`: the golden-ratio multiplier, then the top `bits` bits.

@@ -13,6 +13,7 @@
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::hint::select_unpredictable;
 use core::net::SocketAddr;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
@@ -370,11 +371,13 @@ impl Picker {
             Table::Source(buckets, flags) => {
                 let bucket = |probe| buckets.get(source_bucket(request.client, flags.key, probe)).copied();
                 let first = bucket(None).unwrap_or(NOWHERE);
-                return hashed(members, first, flags, (0..256).filter_map(|probe| bucket(Some(probe))));
+                return hashed(members, first, flags, || {
+                    (0..256).filter_map(move |probe| bucket(Some(probe)))
+                });
             }
             Table::Maglev(maglev, flags) => {
                 let first = maglev.lookup(request.client, flags.key);
-                return hashed(members, first, flags, maglev.probes(request.client, flags.key));
+                return hashed(members, first, flags, || maglev.probes(request.client, flags.key));
             }
             Table::Ring(ring) => ring
                 .walk(request.client)
@@ -443,18 +446,18 @@ fn two_choices<'a>(members: &'a [Member], request: &Request) -> Option<&'a Membe
     match pair {
         [Some(first), Some(second)] => {
             let load = |member: &Member| member.load(1, member.weight);
-            Some(if load(second).beats(load(first)) { second } else { first })
+            Some(select_unpredictable(load(second).beats(load(first)), second, first))
         }
         [Some(one), None] | [None, Some(one)] => Some(one),
         [None, None] => redraw(members, request),
     }
 }
 
-fn hashed<'a>(
+fn hashed<'a, I: Iterator<Item = u32>>(
     members: &'a [Member],
     first: u32,
     flags: &HashFlags,
-    probes: impl Iterator<Item = u32>,
+    probes: impl FnOnce() -> I,
 ) -> Result<&'a Member, Refusal> {
     let Some(member) = members.get(first as usize) else {
         return Err(if members.is_empty() { Refusal::NoBackends } else { Refusal::NoneUsable });
@@ -465,7 +468,7 @@ fn hashed<'a>(
     }
     match flags.fallback {
         Fallback::Refuse => Err(Refusal::HashedUnusable { backend: member.backend.address, availability }),
-        Fallback::Next => probes
+        Fallback::Next => probes()
             .filter_map(|position| members.get(position as usize))
             .find(|member| member.usable())
             .ok_or(Refusal::NoneUsable),

@@ -10,7 +10,7 @@ use smol_str::SmolStr;
 
 /// Labels of an object, sorted by key, each key once. Cloning shares the storage.
 ///
-/// Look-up is a binary search; the usual object has under ten labels.
+/// Look-up is a binary search, or a plain one among the few labels that most objects have.
 ///
 /// ```
 /// use svc_model::Labels;
@@ -24,6 +24,9 @@ pub struct Labels(Option<Arc<[(SmolStr, SmolStr)]>>); // INVARIANT: never `Some`
 
 /// Annotations of an object: the same map, with values of any length.
 pub type Annotations = Labels;
+
+/// Up to this many entries, comparing each for equality is faster than a binary search.
+const LINEAR_MAX: usize = 8;
 
 impl Labels {
     fn entries(&self) -> &[(SmolStr, SmolStr)] {
@@ -47,6 +50,10 @@ impl Labels {
     /// The key and value as stored.
     pub fn get_entry(&self, key: &str) -> Option<&(SmolStr, SmolStr)> {
         let entries = self.entries();
+        if entries.len() <= LINEAR_MAX {
+            // Lengths differ mostly, which tells keys apart sooner than their order does.
+            return entries.iter().find(|(k, _)| k == key);
+        }
         let at = entries.binary_search_by(|(k, _)| k.as_str().cmp(key)).ok()?;
         entries.get(at)
     }

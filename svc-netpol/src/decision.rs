@@ -141,9 +141,9 @@ pub enum Reason {
     /// Both verdicts are possible.
     Undetermined {
         /// What would allow it.
-        allow: Box<Reason>,
+        allow: Box<Self>,
         /// What would deny it.
-        deny: Box<Reason>,
+        deny: Box<Self>,
         /// What isn't known.
         missing: Vec<Missing>,
     },

@@ -122,7 +122,6 @@ impl fmt::Display for Direction {
 
 /// Any policy, as it was sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "the kinds differ little, and each policy is held once")]
 pub enum Policy {
     /// A NetworkPolicy.
     Network(NetworkPolicy),

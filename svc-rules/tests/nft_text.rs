@@ -55,6 +55,50 @@ fn commands_build_the_same_again() {
     assert_same(&twice, &rules);
 }
 
+#[cfg(feature = "json")]
+#[test]
+fn json_says_the_same_as_text() {
+    let rules = Ruleset::from_json(include_str!("fixtures/nft.listed.json")).unwrap();
+    assert!(opaque(&rules).is_empty(), "{:?}", opaque(&rules));
+    // nft 1.0.6 leaves this out of JSON: comments of tables and chains, and the flag `dynamic`.
+    let text: String = LISTED
+        .lines()
+        .filter(|line| !line.contains("comment \"rules for") && !line.contains("comment \"helper for"))
+        .map(|line| format!("{}\n", line.replace("flags dynamic,timeout", "flags timeout")))
+        .collect();
+    assert_same(&rules, &parse(&text));
+}
+
+#[cfg(feature = "json")]
+#[test]
+fn json_that_is_none_of_nft_is_refused() {
+    let fail = |text: &str| Ruleset::from_json(text).unwrap_err().to_string();
+    assert!(fail("{").starts_with("not JSON"));
+    assert_eq!(fail("{}"), "object 0: no list `nftables`");
+    let object = |text: &str| fail(&format!("{{\"nftables\": [{{\"metainfo\": {{}}}}, {text}]}}"));
+    assert_eq!(object(r#"{"table": {"family": "ip"}}"#), "object 1: `name` is missing");
+    assert_eq!(
+        object(r#"{"table": {"family": "ip", "name": "a; flush ruleset"}}"#),
+        "object 1: `a; flush ruleset` is no name"
+    );
+    let rule = r#"{"rule": {"family": "ip", "table": "t", "chain": "c", "expr": [{"accept": null}]}}"#;
+    assert_eq!(object(rule), "object 1: line 1: table `t` does not exist");
+}
+
+#[cfg(feature = "json")]
+#[test]
+fn json_that_is_not_understood_stands_in_its_words() {
+    let text = r#"{"nftables": [{"table": {"family": "inet", "name": "t"}}, {"chain": {"family": "inet", "table": "t", "name": "c"}},
+        {"rule": {"family": "inet", "table": "t", "chain": "c", "expr": [
+            {"match": {"op": "in", "left": {"ct": {"key": "state"}}, "right": ["established", "related"]}},
+            {"limit": {"rate": 4, "per": "second"}}, {"accept": null}]}}]}"#;
+    let rules = Ruleset::from_json(text).unwrap();
+    let chain = rules.table(TableFamily::Inet, "t").unwrap().chain("c").unwrap();
+    let text = chain.rules[0].text(TableFamily::Inet);
+    assert!(text.starts_with("ct state established,related json-limit \"{"), "{text}");
+    assert_eq!(opaque(&rules).len(), 1);
+}
+
 const SMALL: &str = "add table ip t\nadd chain ip t a\nadd chain ip t b\nadd set ip t s { type ipv4_addr ; }\n\
     add map ip t m { type ipv4_addr . inet_proto . inet_service : verdict ; }\nadd rule ip t a ip saddr @s goto b\n\
     add element ip t m { 10.0.0.1 . tcp . 80 comment \"x\" : goto b }\n";

@@ -179,7 +179,7 @@ fn query(zones: &Zones, file: &Value, case: &Value) -> Result<(), String> {
     let answer = zones.answer(&Question::new(&name, qtype), &upstream);
     let expected = expected(case);
     let got = match &answer {
-        None => format!("NEXT tc=false\nanswer\nauthority\nadditional"),
+        None => "NEXT tc=false\nanswer\nauthority\nadditional".to_owned(),
         Some(answer) => shown(answer),
     };
     if expected != got {
@@ -304,8 +304,8 @@ fn resolvconf_limits(case: &Value) -> Result<(), String> {
 fn resolvconf_options(case: &Value) -> Result<(), String> {
     let options: Vec<PodDnsConfigOption> =
         serde_json::from_value(case["dns_config"].clone()).map_err(|error| error.to_string())?;
-    let mut conf = ResolvConf::default();
-    conf.options = strings(&case["existing"]).into_iter().map(Into::into).collect();
+    let options_before = strings(&case["existing"]).into_iter().map(Into::into).collect();
+    let mut conf = ResolvConf { options: options_before, ..ResolvConf::default() };
     conf.merge_options(&options);
     same_set(&case["expected_set"], &texts(&conf.options))
 }

@@ -31,6 +31,10 @@ enum Step {
         slice: SmolStr,
         position: usize,
     },
+    /// Its endpoint goes, and the slice that held no other with it; the family has other slices.
+    Drop {
+        slice: SmolStr,
+    },
     /// It gets an endpoint, in a slice of its port group or a new one.
     Append {
         slice: Option<SmolStr>,
@@ -74,6 +78,8 @@ impl Space {
         // Several Pods that come or go at once are packed together, not one after the other.
         let found = found && (changed.len() == 1 || !steps.iter().any(moves));
         if found {
+            // As in a plan: the names of slices that go are free for those that come.
+            steps.sort_by_key(|(_, _, step)| !matches!(step, Step::Drop { .. }));
             for (family, pod, step) in steps {
                 self.take_step(&mut entry, pod, family, step, trigger, journal);
             }
@@ -163,11 +169,15 @@ impl Space {
                 })
             }
             (Some((home, slice, position, _)), None) => {
-                (slice.endpoints.len() > 1).then(|| Step::Remove { slice: home.clone(), position })
+                if slice.endpoints.len() > 1 {
+                    return Some(Step::Remove { slice: home.clone(), position });
+                }
+                let slices: usize = places.groups.values().map(Vec::len).sum();
+                (slices > 1).then(|| Step::Drop { slice: home.clone() })
             }
             (None, Some(desired)) => {
                 let ports = ports?;
-                let holders = places.groups.get(&ports)?;
+                let holders = places.groups.get(&ports).map(Vec::as_slice).unwrap_or_default();
                 let rooms: Vec<Room> =
                     holders.iter().map(|holder| Room { len: holder.len, written: false }).collect();
                 let fills = pack::fill(&rooms, 1, reconciler.config().max_endpoints_per_slice);
@@ -217,6 +227,21 @@ impl Space {
                     let places = entry.places_mut(family);
                     places.homes.remove(pod);
                     places.resize(&ports, &name, slice.endpoints.len());
+                }
+            }
+            Step::Drop { slice: name } => {
+                touch(&name);
+                entry.slices.remove(&name);
+                if let Some(slice) = self.slices.remove(&name) {
+                    let ports = PortsKey::of(&slice.ports);
+                    let places = entry.places_mut(family);
+                    places.homes.remove(pod);
+                    if let Some(holders) = places.groups.get_mut(&ports) {
+                        holders.retain(|holder| holder.slice != name);
+                        if holders.is_empty() {
+                            places.groups.remove(&ports);
+                        }
+                    }
                 }
             }
             Step::Append { slice: Some(name), ports, endpoint } => {

@@ -29,7 +29,7 @@ use space::Space;
 /// After every event the slices are what [`Reconciler::reconcile`] plans for each Service from the slices before.
 /// The common events do not run it: a Pod that becomes ready or stops being so, comes or goes costs about the same
 /// at any size of the Service. Events that a whole reconciliation answers are: changes of the Service itself, the
-/// first endpoint and the last of a port group, several Pods of one Service coming or going with their node, any
+/// first endpoint and the last of an address family, several Pods of one Service coming or going with their node, any
 /// change to slices by others, and every Pod event of a Service with topology mode `Auto` or under
 /// [`Packing::Repack`](crate::Packing::Repack), where one endpoint decides about others.
 ///

@@ -1,6 +1,7 @@
 //! Power of two choices by load, and by load times latency (peak EWMA).
 
 use alloc::vec::Vec;
+use core::hint::select_unpredictable;
 use core::time::Duration;
 
 use super::random::Members;
@@ -155,10 +156,9 @@ impl Engine for TwoChoices {
         let Some(first) = draw(random.next()) else { return Err(Missing::USABLE) };
         // Two different ones, unless luck is against it eight times over (or there is only one).
         let second = (0..8).find_map(|_| draw(random.next()).filter(|second| *second != first));
-        let slot = match second {
-            Some(second) if self.prefers(pool, second, first, now) => second,
-            _ => first,
-        };
-        Ok(Choice::scheduled(slot))
+        let second = second.unwrap_or(first);
+        // A toss-up, hence no branch on it.
+        let better = self.prefers(pool, second, first, now);
+        Ok(Choice::scheduled(select_unpredictable(better, second, first)))
     }
 }

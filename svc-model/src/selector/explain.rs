@@ -11,8 +11,7 @@ use crate::labels::Labels;
 
 /// How labels fare against a selector: which requirements fail, and why.
 ///
-/// Explanations order by nearness: the less fails, the smaller; so the `min` over many Pods is the nearest
-/// miss.
+/// Of many Pods that do not match, the least by [`cmp_nearness`](Self::cmp_nearness) is the nearest miss.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Explanation {
     total: usize,

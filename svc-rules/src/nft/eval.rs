@@ -123,7 +123,7 @@ const SNAT: u32 = 16;
 const DNAT: u32 = 32;
 
 fn status(packet: &Packet) -> u32 {
-    u32::from(packet.snat_status) * SNAT | u32::from(packet.dnat_status) * DNAT
+    (u32::from(packet.snat_status) * SNAT) | (u32::from(packet.dnat_status) * DNAT)
 }
 
 /// Whether a value is what a test compares with.

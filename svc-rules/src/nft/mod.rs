@@ -24,6 +24,8 @@
 mod apply;
 mod error;
 mod eval;
+#[cfg(feature = "json")]
+mod json;
 mod model;
 mod print;
 mod rule;
@@ -32,6 +34,8 @@ mod walk;
 mod words;
 
 pub use error::{ErrorKind, NftError};
+#[cfg(feature = "json")]
+pub use json::JsonError;
 pub use model::{
     Base, Chain, ChainKind, Comparison, Data, DataType, Datum, Element, End, Expression, MapRef, Numgen,
     Operand, Policy, Rule, Ruleset, Set, SetFlags, Statement, Table, TableFamily, Tuple, Verdict,

@@ -21,6 +21,7 @@ mod name;
 mod parse;
 mod print;
 mod rule;
+mod value;
 mod walk;
 mod words;
 

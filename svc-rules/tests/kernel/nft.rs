@@ -28,6 +28,8 @@ fn connections(family: Family) {
     assert_eq!(rules, sent);
     let mut host = lab.host();
     host.now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    #[cfg(feature = "json")]
+    check_json(&lab, &rules, family);
     let mut all = probes(family);
     // What iptables lets pass: a port of a cluster IP that no Service has.
     let wrong = SocketAddr::new(cluster_ip("web", family).ip(), 81);
@@ -38,6 +40,18 @@ fn connections(family: Family) {
     for from in [Place::Pod1, Place::Outside] {
         let to = cluster_ip("sticky", family);
         check_affinity(&lab, &mut host, |host, packet| rules.walk(host, packet), from, Transport::TCP, to);
+    }
+}
+
+/// What nft says in JSON leads packets where its text does.
+#[cfg(feature = "json")]
+fn check_json(lab: &Lab, rules: &Ruleset, family: Family) {
+    let listed = lab.run(Place::Node, "nft", &["-j", "list", "ruleset"], "").unwrap();
+    let read = Ruleset::from_json(&listed).unwrap_or_else(|error| panic!("{error}\n{listed}"));
+    let host = lab.host();
+    for probe in probes(family) {
+        let packet = lab.packet(probe.from, probe.transport, probe.to);
+        assert_eq!(read.walk(&host, &packet), rules.walk(&host, &packet), "{probe:?}");
     }
 }
 

@@ -86,18 +86,18 @@ pub(crate) fn configuration(
     family: IpFamily,
     mode: Option<&str>,
 ) -> Result<(ProxyMode, ProxyConfig)> {
+    let node = world.node(node)?;
     let mode = match mode {
-        Some(wanted) => ProxyMode::ALL
-            .into_iter()
-            .find(|mode| mode.as_str() == wanted)
-            .with_context(|| format!("no proxy mode `{wanted}`: there are iptables, ipvs and nftables"))?,
         None => world.proxy_mode()?,
+        Some(text) => ProxyMode::ALL
+            .into_iter()
+            .find(|mode| mode.as_str() == text)
+            .with_context(|| format!("no proxy mode `{text}`: there are iptables, ipvs and nftables"))?,
     };
     if mode == ProxyMode::Ipvs {
         bail!("rules of mode ipvs cannot be written yet; those of iptables and nftables can");
     }
-    let node = world.node(node)?;
-    Ok((mode, world.proxy_config_in(mode, &node, family)?))
+    Ok((mode, world.proxy_config(&node, family, mode)?))
 }
 
 pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<ExitCode> {
