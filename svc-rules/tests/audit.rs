@@ -1,4 +1,13 @@
 //! An audit finds every damage, blames nothing that is whole, and its repair repairs.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::std_instead_of_core,
+    clippy::std_instead_of_alloc,
+    reason = "tests"
+)]
 
 mod common;
 
@@ -101,10 +110,10 @@ fn a_stale_endpoint_is_said_in_plain_words() {
     let config = ProxyConfig::new(IpFamily::Ipv4, "node-a");
     let mut cluster = Cluster::default();
     let service: svc_model::Service = serde_json::from_str(SERVICE).unwrap();
-    cluster.apply(&Event::Apply(Box::new(service)));
-    cluster.apply(&Event::Slice(Box::new(slice(&["10.0.0.1", "10.0.0.2"]))));
+    let _ = cluster.apply(&Event::Apply(Box::new(service)));
+    let _ = cluster.apply(&Event::Slice(Box::new(slice(&["10.0.0.1", "10.0.0.2"]))));
     let kernel = Ruleset::parse(&healthy(&config, &cluster), Family::V4).unwrap();
-    cluster.apply(&Event::Slice(Box::new(slice(&["10.0.0.1", "10.0.0.3"]))));
+    let _ = cluster.apply(&Event::Slice(Box::new(slice(&["10.0.0.1", "10.0.0.3"]))));
     let found = run(&config, &cluster, &kernel);
     let says = |text: &str| found.findings.iter().any(|finding| finding.to_string() == text);
     assert!(says("shop/cart:http: endpoint 10.0.0.3:8080 gets no traffic"));
@@ -118,10 +127,10 @@ fn a_stale_endpoint_is_said_in_plain_words() {
 fn a_service_that_is_gone_leaves_stale_chains() {
     let config = ProxyConfig::new(IpFamily::Ipv4, "node-a");
     let mut cluster = Cluster::default();
-    cluster.apply(&Event::Apply(Box::new(serde_json::from_str(SERVICE).unwrap())));
-    cluster.apply(&Event::Slice(Box::new(slice(&["10.0.0.1"]))));
+    let _ = cluster.apply(&Event::Apply(Box::new(serde_json::from_str(SERVICE).unwrap())));
+    let _ = cluster.apply(&Event::Slice(Box::new(slice(&["10.0.0.1"]))));
     let kernel = Ruleset::parse(&healthy(&config, &cluster), Family::V4).unwrap();
-    cluster.apply(&Event::Remove(ObjectRef::new("shop", "cart")));
+    let _ = cluster.apply(&Event::Remove(ObjectRef::new("shop", "cart")));
     let found = run(&config, &cluster, &kernel);
     let stale = found.findings.iter().filter(|finding| finding.problem == Problem::StaleChain);
     assert_eq!(stale.count(), 2);

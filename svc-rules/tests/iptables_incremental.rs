@@ -1,4 +1,13 @@
 //! Whatever happens and however it is synced, the kernel ends with the rules of a full sync.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::std_instead_of_core,
+    clippy::std_instead_of_alloc,
+    reason = "tests"
+)]
 
 mod common;
 

@@ -274,7 +274,7 @@ impl Proxy {
         let own = parts().flat_map(|part| &part.chains);
         let own = own.flat_map(|(name, rules)| rules.iter().map(move |rule| (name.as_str(), rule.clone())));
         let mut rules: Vec<_> = self.words.rules(&self.service_cidrs).into_iter().chain(own).collect();
-        rules.sort_by(|(a, _), (b, _)| a.cmp(b));
+        rules.sort_by_key(|(chain, _)| *chain);
         for (chain, rule) in rules {
             text.line("add rule", format_args!("{chain} {rule}"));
         }

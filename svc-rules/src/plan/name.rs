@@ -19,6 +19,10 @@ pub struct ServicePortName {
 }
 
 impl ServicePortName {
+    /// Longer names are cut before they go into a rule: iptables takes comments of up to 255 bytes, of which the
+    /// longest text around a name leaves 197. Valid names have 191 at most.
+    const LONGEST_SAFE: usize = 195;
+
     /// The port `port` (may be empty) of the Service `name` in `namespace`.
     #[must_use]
     pub fn new(namespace: &str, name: &str, port: &str) -> Self {
@@ -31,8 +35,14 @@ impl ServicePortName {
             text.push_str(port);
         }
         let harmless = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | '/' | ':');
-        let safe = (!text.chars().all(harmless)).then(|| {
-            text.chars().map(|c| if harmless(c) { c } else { '_' }).collect::<String>().into_boxed_str()
+        let safe = (text.len() > Self::LONGEST_SAFE || !text.chars().all(harmless)).then(|| {
+            let mut safe: String = text.chars().map(|c| if harmless(c) { c } else { '_' }).collect();
+            if safe.len() > Self::LONGEST_SAFE {
+                // ASCII by now, so the cut falls between characters.
+                safe.truncate(Self::LONGEST_SAFE - 3);
+                safe.push_str("...");
+            }
+            safe.into_boxed_str()
         });
         // A length over u32 would need a name of 4 GiB; the accessors then answer with the whole text.
         let length = |part: &str| u32::try_from(part.len()).unwrap_or(u32::MAX);
@@ -66,7 +76,8 @@ impl ServicePortName {
     /// The whole name as it may stand in a rule, quoted or bare.
     ///
     /// A valid Kubernetes name is made of letters, digits, `-`, `.` and `_`. Anything else (possible only in
-    /// objects that no API server has checked) becomes `_`, so that no name can end a comment, a word or a line.
+    /// objects that no API server has checked) becomes `_`, so that no name can end a comment, a word or a line; what
+    /// is longer than three labels is cut.
     #[must_use]
     pub fn as_safe_str(&self) -> &str {
         self.safe.as_deref().unwrap_or(&self.text)
@@ -142,5 +153,9 @@ mod tests {
         let name = ServicePortName::new("ns", "x\" -j ACCEPT\n-A INPUT", "é");
         assert_eq!(name.as_safe_str(), "ns/x__-j_ACCEPT_-A_INPUT:_");
         assert_eq!(name.as_str(), "ns/x\" -j ACCEPT\n-A INPUT:é");
+        let label = "n".repeat(63);
+        let longest = ServicePortName::new(&label, &label, &label);
+        assert_eq!(longest.as_safe_str(), longest.as_str());
+        assert_eq!(ServicePortName::new(&label, &label.repeat(2), &label).as_safe_str().len(), 195);
     }
 }

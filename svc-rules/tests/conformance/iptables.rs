@@ -10,8 +10,11 @@ use svc_model::{AddressType, EndpointSlice, IpFamily, Object, ObjectRef};
 use svc_rules::iptables::{Mode, Proxy, StaleChains};
 use svc_rules::{LocalDetector, NodePortAddresses, ProxyConfig};
 
+/// Name of a case, and how it went.
+type Case = (String, Result<(), String>);
+
 /// Runs all steps of one file; each is a case.
-pub fn run(text: &str) -> Result<Vec<(String, Result<(), String>)>, String> {
+pub fn run(text: &str) -> Result<Vec<Case>, String> {
     let file: File = serde_json::from_str(text).map_err(|error| error.to_string())?;
     let mut node =
         Node { proxy: Proxy::new(file.config.settle()?), slices: SliceCache::new(), sent: BTreeMap::new() };

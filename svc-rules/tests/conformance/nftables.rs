@@ -10,8 +10,11 @@ use svc_model::{IpFamily, Object, ObjectRef};
 use svc_rules::nftables::{Proxy, Scope};
 use svc_rules::{LocalDetector, NodePortAddresses, ProxyConfig};
 
+/// Name of a case, and how it went.
+type Case = (String, Result<(), String>);
+
 /// Runs all steps of one file; each is a case.
-pub fn run(text: &str) -> Result<Vec<(String, Result<(), String>)>, String> {
+pub fn run(text: &str) -> Result<Vec<Case>, String> {
     let file: File = serde_json::from_str(text).map_err(|error| error.to_string())?;
     let mut node = Node { proxy: Proxy::new(file.config.settle()?), slices: SliceCache::new() };
     if let Some(initial) = &file.initial {
@@ -229,10 +232,10 @@ fn canonical(line: &str) -> String {
     let line = words.collect::<Vec<_>>().join(" ");
     let Some((head, rest)) = line.split_once(" comment \"") else { return line };
     let Some((comment, tail)) = rest.split_once('"') else { return line };
-    if comment.len() < 128 {
-        return line;
+    match comment.get(..125) {
+        Some(beginning) if comment.len() > 128 => format!("{head} comment \"{beginning}...\"{tail}"),
+        _ => line,
     }
-    format!("{head} comment \"{}...\"{tail}", &comment[..125])
 }
 
 fn number(hexadecimal: &str) -> Option<u32> {
