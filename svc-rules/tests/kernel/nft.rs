@@ -8,11 +8,13 @@ use svc_rules::nftables::{Proxy, Scope};
 use svc_rules::packet::{Family, Transport};
 
 use crate::Scenario;
-use crate::cluster::{cache, cluster_ip, config, objects, probes};
+use crate::cluster::{cache, cluster_ip, config, objects, probes, slice};
 use crate::lab::{Lab, Place};
 use crate::probe::{Expect, Probe, check, check_affinity};
 
-pub(crate) const SCENARIOS: [Scenario; 2] = [
+pub(crate) const SCENARIOS: [Scenario; 4] = [
+    ("nft_ipv4_updates", || updates(Family::V4)),
+    ("nft_ipv6_updates", || updates(Family::V6)),
     ("nft_ipv4_connections", || connections(Family::V4)),
     ("nft_ipv6_connections", || connections(Family::V6)),
 ];
@@ -65,4 +67,54 @@ fn table(family: Family) -> String {
     let mut out = String::new();
     let _ = proxy.sync(&cache(&slices), Scope::Full, &mut out);
     out
+}
+
+/// Transactions of changes alone leave in the kernel what the interpreter makes of them, and that is what a proxy that
+/// starts anew writes, but for chains that wait empty for their deletion.
+fn updates(family: Family) {
+    let lab = Lab::bare();
+    let (services, slices) = objects(family);
+    let mut slices = cache(&slices);
+    let mut proxy = Proxy::new(config(family));
+    for service in &services {
+        let _ = proxy.apply(service);
+    }
+    let mut model = Ruleset::new();
+    let steps: [&[(&str, &[Place])]; 4] = [
+        &[],
+        &[("web", &[Place::Pod1, Place::Remote])],
+        &[("none", &[Place::Pod2]), ("alone", &[]), ("local", &[Place::Remote])],
+        &[("none", &[]), ("sticky", &[Place::Pod2]), ("local", &[Place::Pod1, Place::Pod2])],
+    ];
+    for (number, changes) in steps.into_iter().enumerate() {
+        for (service, endpoints) in changes {
+            proxy.touch(&slices.apply(&slice(service, endpoints, family)));
+        }
+        let mut text = String::new();
+        let scope = if number == 0 { Scope::Full } else { Scope::Changes };
+        let _ = proxy.sync(&slices, scope, &mut text);
+        proxy.succeeded();
+        lab.run(Place::Node, "nft", &["-f", "-"], &text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+        model.apply(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+        let listed = lab.run(Place::Node, "nft", &["list", "ruleset"], "").unwrap();
+        let kernel = Ruleset::parse(&listed).unwrap_or_else(|error| panic!("{error}\n{listed}"));
+        assert_eq!(kernel.commands(), model.commands(), "step {number}");
+
+        let mut fresh = Proxy::new(config(family));
+        for service in &services {
+            let _ = fresh.apply(service);
+        }
+        let mut whole = String::new();
+        let _ = fresh.sync(&slices, Scope::Full, &mut whole);
+        let whole = Ruleset::parse(&whole).unwrap();
+        let lines = |rules: &Ruleset| -> Vec<String> {
+            rules
+                .commands()
+                .lines()
+                .filter(|line| !line.starts_with("add chain"))
+                .map(str::to_owned)
+                .collect()
+        };
+        assert_eq!(lines(&model), lines(&whole), "step {number}");
+    }
 }
