@@ -93,8 +93,8 @@ pub(crate) enum StageKind {
 pub(crate) struct Stage {
     pub(crate) priority: i32,
     pub(crate) kind: StageKind,
-    /// The backend's own name for it.
-    pub(crate) id: usize,
+    /// The backend's own name for it: places of its table and chain.
+    pub(crate) id: (usize, usize),
 }
 
 /// How a base chain ends for a packet.

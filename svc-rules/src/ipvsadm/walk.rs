@@ -42,7 +42,7 @@ impl Backend for VirtualServers {
             Hook::Output => LOCAL_REQUEST,
             Hook::Prerouting | Hook::Forward | Hook::Postrouting => return Vec::new(),
         };
-        [Stage { priority, kind: StageKind::Filter, id: 0 }].into()
+        [Stage { priority, kind: StageKind::Filter, id: (0, 0) }].into()
     }
 
     fn run(&self, _: Stage, mut flow: Flow, at: &At<'_>, out: &mut Vec<(Flow, Step)>) {

@@ -296,14 +296,14 @@ fn chain(table: &mut Table, verb: Verb, name: &str, words: &mut Words<'_>) -> Re
                 }
                 Some(_) => Ok(()),
                 None => {
-                    table.chains.insert(name.into(), new);
+                    table.insert_chain(name, new);
                     Ok(())
                 }
             }
         }
-        Verb::Delete => table.chains.swap_remove(name).map(drop).ok_or_else(missing),
+        Verb::Delete => table.remove_chain(name).map(drop).ok_or_else(missing),
         Verb::Destroy => {
-            table.chains.swap_remove(name);
+            table.remove_chain(name);
             Ok(())
         }
         Verb::Flush => {
@@ -382,7 +382,7 @@ fn chain_block(table: &mut Table, name: &str, words: &mut Words<'_>) -> Result<(
     }
     match table.chains.get_mut(name) {
         Some(old) => old.rules.append(&mut new.rules),
-        None => drop(table.chains.insert(name.into(), new)),
+        None => table.insert_chain(name, new),
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! Tables, sets, maps, chains and rules of nftables.
 
 use alloc::boxed::Box;
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 use core::time::Duration;
@@ -89,11 +90,33 @@ pub struct Table {
     pub comment: Option<SmolStr>,
     pub(super) sets: Map<SmolStr, Set>,
     pub(super) chains: Map<SmolStr, Chain>,
+    /// Names of the chains that are attached to a hook: few, where chains can be very many.
+    pub(super) bases: BTreeSet<SmolStr>,
 }
 
 impl Table {
     pub(super) fn new(family: TableFamily, name: &str) -> Self {
-        Self { family, name: name.into(), comment: None, sets: Map::default(), chains: Map::default() }
+        Self {
+            family,
+            name: name.into(),
+            comment: None,
+            sets: Map::default(),
+            chains: Map::default(),
+            bases: BTreeSet::new(),
+        }
+    }
+
+    pub(super) fn insert_chain(&mut self, name: &str, chain: Chain) {
+        if chain.base.is_some() {
+            self.bases.insert(name.into());
+        }
+        self.chains.insert(name.into(), chain);
+    }
+
+    /// Removes a chain; `None` if there was none.
+    pub(super) fn remove_chain(&mut self, name: &str) -> Option<Chain> {
+        self.bases.remove(name);
+        self.chains.swap_remove(name)
     }
 
     /// The set or map of that name; the two share one name space.

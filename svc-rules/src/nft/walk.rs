@@ -27,32 +27,28 @@ impl Ruleset {
     pub fn walk(&self, host: &Host, packet: &Packet) -> Walk {
         walk(&[self], host, packet)
     }
-
-    /// Every chain, in a fixed order while the ruleset does not change.
-    fn all_chains(&self) -> impl Iterator<Item = (&Table, &SmolStr, &Chain)> {
-        self.tables
-            .values()
-            .flat_map(|table| table.chains.iter().map(move |(name, chain)| (table, name, chain)))
-    }
 }
 
 impl Backend for Ruleset {
     fn stages(&self, hook: Hook) -> Vec<Stage> {
-        let bases = self.all_chains().enumerate().filter_map(|(id, (_, _, chain))| Some((id, chain.base?)));
-        bases
-            .filter(|(_, base)| base.hook == hook)
-            .map(|(id, base)| {
-                let kind = if base.kind == ChainKind::Nat { StageKind::Nat } else { StageKind::Filter };
-                Stage { priority: base.priority, kind, id }
-            })
-            .collect()
+        let mut stages = Vec::new();
+        for (place, table) in self.tables.values().enumerate() {
+            for (index, _, chain) in table.bases.iter().filter_map(|name| table.chains.get_full(name)) {
+                if let Some(base) = chain.base.filter(|base| base.hook == hook) {
+                    let kind = if base.kind == ChainKind::Nat { StageKind::Nat } else { StageKind::Filter };
+                    stages.push(Stage { priority: base.priority, kind, id: (place, index) });
+                }
+            }
+        }
+        stages
     }
 
     fn run(&self, stage: Stage, flow: Flow, at: &At<'_>, out: &mut Vec<(Flow, Step)>) {
-        let base = self.all_chains().nth(stage.id);
-        let Some((table, name, chain)) =
-            base.filter(|(table, ..)| table.family.sees(flow.packet.destination))
-        else {
+        let table = self.tables.get_index(stage.id.0).map(|(_, table)| table);
+        let table = table.filter(|table| table.family.sees(flow.packet.destination));
+        let base = table
+            .and_then(|table| table.chains.get_index(stage.id.1).map(|(name, chain)| (table, name, chain)));
+        let Some((table, name, chain)) = base else {
             out.push((flow, Step::Pass));
             return;
         };

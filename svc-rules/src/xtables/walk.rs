@@ -50,14 +50,14 @@ impl Backend for Ruleset {
             }
             if let Some(priority) = priority(&table.name, hook) {
                 let kind = if table.name == "nat" { StageKind::Nat } else { StageKind::Filter };
-                stages.push(Stage { priority, kind, id });
+                stages.push(Stage { priority, kind, id: (id, 0) });
             }
         }
         stages
     }
 
     fn run(&self, stage: Stage, flow: Flow, at: &At<'_>, out: &mut Vec<(Flow, Step)>) {
-        let found = self.tables.get(stage.id).and_then(|table| {
+        let found = self.tables.get(stage.id.0).and_then(|table| {
             table
                 .chains
                 .get_key_value(&ChainName::new(at.hook.chain())?)

@@ -16,16 +16,16 @@ const CLUSTER: [&str; 2] = ["172.30.0.", "fd00:172:30::"];
 const EXTERNAL: [&str; 2] = ["203.0.113.", "2001:db8:abcd::"];
 
 /// Name, last part of its addresses, ports and policies of a Service.
-pub(crate) struct Plan {
-    pub(crate) name: &'static str,
+struct Plan {
+    name: &'static str,
     number: u8,
-    pub(crate) endpoints: &'static [Place],
+    endpoints: &'static [Place],
     /// More fields of `spec`.
-    pub(crate) spec: fn(Family) -> Value,
+    spec: fn(Family) -> Value,
     load_balancer: bool,
 }
 
-pub(crate) const PLANS: [Plan; 9] = [
+const PLANS: [Plan; 9] = [
     Plan {
         name: "web",
         number: 1,
