@@ -46,6 +46,7 @@ pub enum StaleChains {
 ///
 /// A table takes effect at its `COMMIT`. The nft variant of `iptables-restore` needs a time that grows much faster
 /// than the number of rules before one `COMMIT`, so a full text in sections is loaded many times faster.
+/// The legacy variant copies the whole table at each `COMMIT`: there `Whole` is the faster one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Sections {
     /// One section for each table, as the reference writes it.
