@@ -118,12 +118,15 @@ fn readiness(pod: &mut Pod, round: usize) {
 }
 
 fn new_label(pod: &mut Pod, round: usize) {
-    pod.metadata.labels.insert("track", if round % 2 == 0 { "canary" } else { "stable" });
+    pod.metadata.labels.insert("track", if round.is_multiple_of(2) { "canary" } else { "stable" });
 }
+
+/// A change of a Pod in a round.
+type Change = fn(&mut Pod, usize);
 
 fn changes(criterion: &mut Criterion, cluster: &mut Cluster) {
     let mut group = criterion.benchmark_group("cluster");
-    let kinds: [(&str, fn(&mut Pod, usize)); 3] =
+    let kinds: [(&str, Change); 3] =
         [("Pod heartbeat", heartbeat), ("Pod readiness", readiness), ("Pod label", new_label)];
     for (name, change) in kinds {
         let mut feed = Feed::of(cluster);

@@ -41,8 +41,8 @@ fn service(name: &str, ips: &[&str]) -> Object {
 }
 
 fn slice(service: &str, number: u8, endpoints: usize, ready: bool) -> Object {
-    let mut slice = EndpointSlice::default();
-    slice.metadata = ObjectMeta::new("shop", format!("{service}-{number}"));
+    let metadata = ObjectMeta::new("shop", format!("{service}-{number}"));
+    let mut slice = EndpointSlice { metadata, ..EndpointSlice::default() };
     slice.metadata.labels.insert(svc_model::SERVICE_NAME_LABEL, service);
     slice.address_type = "IPv4".into();
     let third = service.len() as u8;
@@ -62,8 +62,7 @@ fn slice(service: &str, number: u8, endpoints: usize, ready: bool) -> Object {
 
 fn small() -> Zones {
     let mut zones = Zones::new(options()).unwrap();
-    let mut namespace = Namespace::default();
-    namespace.metadata = ObjectMeta::new("", "shop");
+    let namespace = Namespace { metadata: ObjectMeta::new("", "shop"), ..Namespace::default() };
     let mut objects = vec![Object::from(namespace), service("web", &["10.96.0.7", "fd00::7"])];
     objects.extend(["db", "five", "many"].map(|name| service(name, &["None"])));
     objects.push(slice("db", 0, 4, true));

@@ -20,8 +20,7 @@ const MEASURED: Duration = Duration::from_secs(2);
 
 fn zones() -> Zones {
     let mut zones = Zones::new(Options::default()).expect("default options");
-    let mut namespace = Namespace::default();
-    namespace.metadata = ObjectMeta::new("", "shop");
+    let namespace = Namespace { metadata: ObjectMeta::new("", "shop"), ..Namespace::default() };
     let port = ServicePort { name: "http".into(), port: 80.into(), ..ServicePort::default() };
     let spec = ServiceSpec { cluster_ip: "10.96.0.7".into(), ports: vec![port], ..ServiceSpec::default() };
     let web = Service { metadata: ObjectMeta::new("shop", "frontend"), spec, ..Service::default() };

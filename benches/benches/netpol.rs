@@ -97,13 +97,13 @@ fn policy(number: usize, namespaces: usize) -> NetworkPolicy {
         metadata: meta(number % namespaces, format!("policy-{within:04}"), Labels::default()),
         ..NetworkPolicy::default()
     };
-    if within % 4 != 0 {
+    if !within.is_multiple_of(4) {
         policy.spec.pod_selector = selector(&[("app", app(within))]);
     }
     policy.spec.policy_types = vec![PolicyType::Ingress.into()];
     policy.spec.ingress =
         vec![NetworkPolicyIngressRule { from: peer(number).into_iter().collect(), ports: ports.clone() }];
-    if number % 3 == 0 {
+    if number.is_multiple_of(3) {
         policy.spec.policy_types.push(PolicyType::Egress.into());
         policy.spec.egress =
             vec![NetworkPolicyEgressRule { to: peer(number + 1).into_iter().collect(), ports }];

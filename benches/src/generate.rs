@@ -284,7 +284,7 @@ impl Maker<'_> {
             (svc_model::ZONE_LABEL, zone.as_str()),
             ("topology.kubernetes.io/region", "region-1"),
         ]);
-        if at % 10 == 0 {
+        if at.is_multiple_of(10) {
             labels.insert("pool", "batch");
         }
         let mut node = Node { metadata: self.metadata(SmolStr::default(), name, labels), ..Node::default() };

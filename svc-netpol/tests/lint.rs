@@ -1,4 +1,16 @@
 //! Each lint on the smallest policy that deserves it, and none on a policy that doesn't.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::manual_try_fold,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::std_instead_of_alloc,
+    clippy::std_instead_of_core,
+    clippy::type_complexity,
+    clippy::unwrap_used,
+    reason = "helpers of tests, outside of test functions"
+)]
 
 use serde_json::{Value, json};
 use svc_netpol::model::Object;

@@ -1,4 +1,16 @@
 //! The laws: the compiled engine is the naive twin, incremental is whole, reasons are reasons.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::manual_try_fold,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::std_instead_of_alloc,
+    clippy::std_instead_of_core,
+    clippy::type_complexity,
+    clippy::unwrap_used,
+    reason = "helpers of tests, outside of test functions"
+)]
 
 #[path = "support/twin.rs"]
 mod twin;

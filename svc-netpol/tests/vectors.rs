@@ -1,4 +1,16 @@
 //! Recorded verdicts of the reference engines and of the published conformance tables.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::manual_try_fold,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::std_instead_of_alloc,
+    clippy::std_instead_of_core,
+    clippy::type_complexity,
+    clippy::unwrap_used,
+    reason = "helpers of tests, outside of test functions"
+)]
 
 #[path = "conformance/netpol.rs"]
 mod netpol;

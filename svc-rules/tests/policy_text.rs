@@ -1,4 +1,5 @@
 //! The text of enforced policies: what a change of a Pod touches, and that names stay out of it.
+#![allow(clippy::unwrap_used, reason = "helpers of tests, outside of test functions")]
 
 use serde_json::{Value, json};
 use svc_model::Object;

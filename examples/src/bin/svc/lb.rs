@@ -190,7 +190,7 @@ fn write_report(out: &mut dyn Write, report: &Report, all: bool) -> anyhow::Resu
     writeln!(out, "  refused          {}", report.refused)?;
     let disruption = &report.disruption;
     writeln!(out, "\n{} when {} goes", styled(BOLD, "Disruption"), disruption.removed)?;
-    writeln!(out, "  clients that must move      {:>8}   {}", percent(disruption.own), "they were there")?;
+    writeln!(out, "  clients that must move      {:>8}   they were there", percent(disruption.own))?;
     writeln!(
         out,
         "  others that move            {:>8}   0 % is the best there is",

@@ -12,6 +12,7 @@ use svc_examples::world::World;
 use svc_model::{IpFamily, Kind};
 use svc_rules::iptables::{Mode, Proxy, Sections, StaleChains};
 use svc_rules::packet::Family;
+use svc_rules::policy::{self, Refusal};
 use svc_rules::xtables::Ruleset;
 use svc_rules::{ProxyConfig, ProxyMode, nftables};
 
@@ -48,6 +49,10 @@ pub(crate) struct Args {
     /// Cut a full load into sections of this many Services, which iptables-nft loads many times faster.
     #[arg(long, value_name = "SERVICES")]
     sections: Option<std::num::NonZeroUsize>,
+    /// The rules that enforce the policies instead of those of the Services: one nft script, or restore inputs for
+    /// ipset and iptables, isolation first.
+    #[arg(long, conflicts_with_all = ["size", "sections", "diff"])]
+    policies: bool,
     /// Which rules change between two sets of manifests.
     #[arg(long, num_args = 2, value_names = ["A", "B"], conflicts_with_all = ["filename", "size", "since"])]
     diff: Option<Vec<PathBuf>>,
@@ -110,6 +115,9 @@ pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<ExitCode> {
     for note in &world.notes {
         anstream::eprintln!("{}", styled(DIM, format_args!("assumed: {note}")));
     }
+    if args.policies {
+        return policies(args, &world, mode, &config.node_name, out);
+    }
     if mode == ProxyMode::Nftables {
         return nftables(args, &world, config, out);
     }
@@ -135,6 +143,45 @@ pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<ExitCode> {
     };
     let _ = proxy.sync(&world.endpoints, mode, StaleChains::Delete, &mut text);
     out.write_all(&text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What enforces the policies for the Pods of a node, or with `--since` what has to change.
+fn policies(
+    args: &Args,
+    world: &World,
+    mode: ProxyMode,
+    node: &str,
+    out: &mut dyn Write,
+) -> Result<ExitCode> {
+    let plan = world.policies().node_plan(node);
+    let before = match &args.since {
+        Some(since) => Some(World::new(Input::read(&[since], &args.namespace)?)?.policies().node_plan(node)),
+        None => None,
+    };
+    if mode == ProxyMode::Nftables {
+        let rules = policy::nftables::Ruleset::new(&plan, Refusal::Drop);
+        let text = match before {
+            Some(before) => rules.changes_from(&policy::nftables::Ruleset::new(&before, Refusal::Drop)),
+            None => rules.script(),
+        };
+        out.write_all(text.as_bytes())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let rules = policy::iptables::Ruleset::new(&plan, Refusal::Drop);
+    let scripts = match before {
+        Some(before) => rules.changes_from(&policy::iptables::Ruleset::new(&before, Refusal::Drop)),
+        None => rules.scripts(),
+    };
+    let parts = [
+        ("ipset restore -exist", scripts.isolation),
+        ("iptables-restore --noflush", scripts.rules_v4),
+        ("ip6tables-restore --noflush", scripts.rules_v6),
+        ("ipset restore -exist", scripts.allowances),
+    ];
+    for (command, text) in parts.iter().filter(|(_, text)| !text.is_empty()) {
+        writeln!(out, "# {command}\n{text}")?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -190,7 +237,7 @@ fn diff(args: &Args, old: &PathBuf, new: &PathBuf, out: &mut dyn Write) -> Resul
         let names: BTreeSet<_> = [&old, &new]
             .into_iter()
             .filter_map(|rules| rules.table(table))
-            .flat_map(|table| table.chains().into_iter().map(|(name, _)| name.clone()))
+            .flat_map(|table| table.chains().into_iter().map(|(name, _)| *name))
             .collect();
         for name in names {
             let rules = |of: &Ruleset| -> Vec<String> {
