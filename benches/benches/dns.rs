@@ -16,7 +16,8 @@ use hickory_proto::op::{Message, MessageType, Metadata};
 use hickory_proto::rr::{self, RData};
 use svc_benches::generate::Shape;
 use svc_dns::{
-    Name, NoUpstream, Options, Question, Response, ServiceEnv, ServiceLinks, Transport, Type, Zones, zones_from_text,
+    Name, NoUpstream, Options, Question, Response, ServiceEnv, ServiceLinks, Transport, Type, Zones,
+    zones_from_text,
 };
 use svc_model::{
     Endpoint, EndpointPort, EndpointSlice, Namespace, Object, ObjectMeta, Service, ServicePort, ServiceSpec,
@@ -231,7 +232,9 @@ fn clusters(c: &mut Criterion) {
     );
     let mut group = c.benchmark_group("zones");
     group.sample_size(10);
-    group.bench_function("build 10,000 Services", |b| b.iter_batched(|| (), |()| build(), BatchSize::PerIteration));
+    group.bench_function("build 10,000 Services", |b| {
+        b.iter_batched(|| (), |()| build(), BatchSize::PerIteration)
+    });
     group.bench_function("list 10,000 Services", |b| b.iter(|| zones.records().count()));
     group.finish();
 
@@ -251,12 +254,15 @@ fn clusters(c: &mut Criterion) {
             black_box(zones.apply(&both[turn % 2]));
         });
     });
-    c.bench_function(&format!("change/endpoint of a slice of {}, as records", largest.endpoints.len()), |b| {
-        b.iter(|| {
-            turn += 1;
-            zones.apply(&both[turn % 2]).records()
-        });
-    });
+    c.bench_function(
+        &format!("change/endpoint of a slice of {}, as records", largest.endpoints.len()),
+        |b| {
+            b.iter(|| {
+                turn += 1;
+                zones.apply(&both[turn % 2]).records()
+            });
+        },
+    );
     let mut small = small();
     let both = [slice("db", 0, 4, false), slice("db", 0, 4, true)];
     c.bench_function("change/endpoint of 4", |b| {

@@ -8,13 +8,16 @@ use domain::rdata::AllRecordData;
 use hickory_server::proto::op::Message;
 use proptest::prelude::*;
 use serde_json::json;
-use svc_dns::{Name, NoUpstream, Options, Question, Record, Response, Transport, Type, Zones, zones_from_text};
+use svc_dns::{
+    Name, NoUpstream, Options, Question, Record, Response, Transport, Type, Zones, zones_from_text,
+};
 use svc_model::Object;
 
 /// Services over endpoints as a few numbers choose them.
 fn zones(services: &[(u8, u8, u8)]) -> Zones {
     let mut options = Options::default();
-    options.zones = ["cluster.local", "10.0.0.0/8", "fd00::/16"].map(|zone| zones_from_text(zone).unwrap()).concat();
+    options.zones =
+        ["cluster.local", "10.0.0.0/8", "fd00::/16"].map(|zone| zones_from_text(zone).unwrap()).concat();
     options.local_addresses = vec!["10.1.0.1".parse().unwrap(), "fd00::1".parse().unwrap()];
     let mut zones = Zones::new(options).unwrap();
     let mut apply = |json: serde_json::Value| {
@@ -26,14 +29,22 @@ fn zones(services: &[(u8, u8, u8)]) -> Zones {
         let name = format!("s{index}");
         let ip = format!("10.96.0.{index}");
         let spec = match kind % 3 {
-            0 => json!({"clusterIP": ip, "clusterIPs": [ip, format!("fd00::{index}")], "ports": [{"name": "http", "port": 80}, {"port": 81}]}),
+            0 => {
+                json!({"clusterIP": ip, "clusterIPs": [ip, format!("fd00::{index}")], "ports": [{"name": "http", "port": 80}, {"port": 81}]})
+            }
             1 => json!({"clusterIP": "None", "ports": [{"name": "http", "port": 80}]}),
-            _ => json!({"type": "ExternalName", "externalName": format!("s{}.shop.svc.Cluster.local", endpoints % 4)}),
+            _ => {
+                json!({"type": "ExternalName", "externalName": format!("s{}.shop.svc.Cluster.local", endpoints % 4)})
+            }
         };
         apply(json!({"kind": "Service", "metadata": {"name": name, "namespace": "shop"}, "spec": spec}));
         for family in ["IPv4", "IPv6"] {
             let endpoint = |number: u8| {
-                let addr = if family == "IPv4" { format!("10.1.{index}.{number}") } else { format!("fd00::{index}:{number:x}") };
+                let addr = if family == "IPv4" {
+                    format!("10.1.{index}.{number}")
+                } else {
+                    format!("fd00::{index}:{number:x}")
+                };
                 let mut endpoint = json!({"addresses": [addr], "conditions": {"ready": number % 5 != 4}});
                 if number < *hosts {
                     endpoint["hostname"] = format!("Host-{}", number / 2).into();
@@ -62,7 +73,8 @@ fn questions(services: usize) -> Vec<(Name, Type)> {
         names.push(format!("{index}.0.96.10.in-addr.arpa"));
         names.push(format!("1.{index}.1.10.in-addr.arpa"));
     }
-    let types = [Type::A, Type::AAAA, Type::SRV, Type::PTR, Type::NS, Type::SOA, Type::TXT, Type::CNAME, Type::MX];
+    let types =
+        [Type::A, Type::AAAA, Type::SRV, Type::PTR, Type::NS, Type::SOA, Type::TXT, Type::CNAME, Type::MX];
     names.iter().flat_map(|name| types.map(|qtype| (name.parse().unwrap(), qtype))).collect()
 }
 
@@ -80,7 +92,8 @@ fn ours(records: &[Record]) -> Vec<String> {
 }
 
 fn hickory(records: &[hickory_server::proto::rr::Record]) -> Vec<String> {
-    let quoted = |line: String| if line.contains(" IN TXT ") { line.replace("1.1.0", "\"1.1.0\"") } else { line };
+    let quoted =
+        |line: String| if line.contains(" IN TXT ") { line.replace("1.1.0", "\"1.1.0\"") } else { line };
     records.iter().map(|record| quoted(record.to_string())).collect()
 }
 
@@ -107,7 +120,9 @@ fn nlnet(section: domain::base::message::RecordSection<'_, [u8]>) -> Vec<String>
             AllRecordData::Srv(srv) => {
                 format!("SRV {} {} {} {}", srv.priority(), srv.weight(), srv.port(), dotted(srv.target()))
             }
-            AllRecordData::Txt(txt) => format!("TXT \"{}\"", String::from_utf8(txt.text::<Vec<u8>>()).unwrap()),
+            AllRecordData::Txt(txt) => {
+                format!("TXT \"{}\"", String::from_utf8(txt.text::<Vec<u8>>()).unwrap())
+            }
             AllRecordData::Soa(soa) => format!(
                 "SOA {} {} {} {} {} {} {}",
                 dotted(soa.mname()),

@@ -45,7 +45,8 @@ impl Running {
     }
 
     async fn tcp(&self, name: &str, qtype: RecordType) -> DnsResponse {
-        let (future, sender) = TcpClientStream::new(self.address, None, None, TokioRuntimeProvider::default());
+        let (future, sender) =
+            TcpClientStream::new(self.address, None, None, TokioRuntimeProvider::default());
         let stream = future.await.unwrap();
         let (mut client, background) = Client::<TokioRuntimeProvider>::new(stream, sender);
         tokio::spawn(background);
@@ -57,7 +58,8 @@ impl Running {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         socket.send_to(message, self.address).await.unwrap();
         let mut buffer = [0; 65_535];
-        let len = tokio::time::timeout(Duration::from_millis(300), socket.recv(&mut buffer)).await.ok()?.unwrap();
+        let len =
+            tokio::time::timeout(Duration::from_millis(300), socket.recv(&mut buffer)).await.ok()?.unwrap();
         Message::from_vec(&buffer[..len]).ok()
     }
 }
@@ -87,12 +89,16 @@ fn folder(name: &str) -> PathBuf {
 }
 
 const CLUSTER: &str = "
+kind: ServiceCIDR
+metadata: {name: kubernetes}
+spec: {cidrs: [10.96.0.0/16, 'fd00::/112']}
+---
 kind: Namespace
 metadata: {name: shop}
 ---
 kind: Service
 metadata: {name: web, namespace: shop}
-spec: {clusterIP: 10.96.0.7, clusterIPs: [10.96.0.7, 'fd00::7'], ports: [{name: http, port: 80}]}
+spec: {clusterIP: 10.96.0.7, clusterIPs: [10.96.0.7, 'fd00::7'], ipFamilyPolicy: RequireDualStack, ports: [{name: http, port: 80}]}
 ---
 kind: Service
 metadata: {name: db, namespace: shop}
@@ -116,7 +122,9 @@ fn cluster(endpoints: usize) -> String {
     );
     for index in 0..endpoints {
         let (high, low) = (index / 250, index % 250);
-        text.push_str(&format!("- {{addresses: [10.1.{high}.{low}], hostname: db-{index}, conditions: {{ready: true}}}}\n"));
+        text.push_str(&format!(
+            "- {{addresses: [10.1.{high}.{low}], hostname: db-{index}, conditions: {{ready: true}}}}\n"
+        ));
     }
     text
 }
@@ -159,7 +167,11 @@ async fn every_kind_of_record() {
             RecordType::PTR,
             vec!["7.0.96.10.in-addr.arpa. 5 IN PTR web.shop.svc.cluster.local."],
         ),
-        ("dns-version.cluster.local.", RecordType::TXT, vec!["dns-version.cluster.local. 28800 IN TXT 1.1.0"]),
+        (
+            "dns-version.cluster.local.",
+            RecordType::TXT,
+            vec!["dns-version.cluster.local. 28800 IN TXT 1.1.0"],
+        ),
         ("cluster.local.", RecordType::NS, vec!["cluster.local. 5 IN NS ns.dns.cluster.local."]),
     ] {
         for response in [server.udp(name, qtype).await, server.tcp(name, qtype).await] {
@@ -169,7 +181,10 @@ async fn every_kind_of_record() {
         }
     }
     let soa = server.udp("cluster.local.", RecordType::SOA).await;
-    assert!(lines(&soa.answers)[0].starts_with("cluster.local. 5 IN SOA ns.dns.cluster.local. hostmaster.cluster.local. "));
+    assert!(
+        lines(&soa.answers)[0]
+            .starts_with("cluster.local. 5 IN SOA ns.dns.cluster.local. hostmaster.cluster.local. ")
+    );
     let missing = server.udp("nope.shop.svc.cluster.local.", RecordType::A).await;
     assert_eq!(missing.metadata.response_code, ResponseCode::NXDomain);
     assert_eq!((missing.answers.len(), missing.authorities.len()), (0, 1));
@@ -266,20 +281,20 @@ async fn changed_manifests_are_read_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn other_names_come_from_the_upstream() {
     let far = folder("far");
-    let text = "kind: Service\nmetadata: {name: web, namespace: far}\nspec: {clusterIP: 192.0.2.1, ports: [{port: 80}]}\n";
+    let text = "kind: Service\nmetadata: {name: web, namespace: far}\nspec: {clusterIP: 10.96.0.99, ports: [{port: 80}]}\n";
     std::fs::write(far.join("cluster.yaml"), text).unwrap();
     let upstream = Running::start(&far, &["--zone", "example.org"]);
     let near = folder("near");
     std::fs::write(near.join("cluster.yaml"), cluster(1)).unwrap();
     let server = Running::start(&near, &["--upstream", &upstream.address.to_string()]);
     let forwarded = server.udp("web.far.svc.example.org.", RecordType::A).await;
-    assert_eq!(lines(&forwarded.answers), ["web.far.svc.example.org. 5 IN A 192.0.2.1"]);
+    assert_eq!(lines(&forwarded.answers), ["web.far.svc.example.org. 5 IN A 10.96.0.99"]);
     let chain = server.udp("far.shop.svc.cluster.local.", RecordType::A).await;
     assert_eq!(
         lines(&chain.answers),
         [
             "far.shop.svc.cluster.local. 5 IN CNAME web.far.svc.example.org.",
-            "web.far.svc.example.org. 5 IN A 192.0.2.1",
+            "web.far.svc.example.org. 5 IN A 10.96.0.99",
         ]
     );
 }

@@ -85,7 +85,8 @@ impl Args {
                 }
                 // As in a stock Corefile: addresses that are not the cluster's may have names elsewhere.
                 if self.upstream.is_some() {
-                    options.fallthrough = ["in-addr.arpa", "ip6.arpa"].iter().flat_map(|zone| zone.parse()).collect();
+                    options.fallthrough =
+                        ["in-addr.arpa", "ip6.arpa"].iter().flat_map(|zone| zone.parse()).collect();
                 }
                 options
             }
@@ -105,7 +106,8 @@ fn main() -> ExitCode {
     if args.threads > 0 {
         builder.worker_threads(args.threads);
     }
-    let result = builder.enable_all().build().context("starting").and_then(|runtime| runtime.block_on(serve(&args)));
+    let result =
+        builder.enable_all().build().context("starting").and_then(|runtime| runtime.block_on(serve(&args)));
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

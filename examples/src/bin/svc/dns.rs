@@ -8,8 +8,8 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Subcommand, ValueEnum};
 use serde::Serialize;
 use svc_dns::{
-    Behavior, COMMON_TLDS, Name, NoUpstream, Options, PodDns, Question, Record, Resolver, Search, SearchEnd, Type,
-    Verdict, Zones, zones_from_text,
+    Behavior, COMMON_TLDS, Name, NoUpstream, Options, PodDns, Question, Record, Resolver, Search, SearchEnd,
+    Type, Verdict, Zones, zones_from_text,
 };
 use svc_examples::output::{BAD, DIM, Format, GOOD, Table, WARN, styled, write_data};
 use svc_examples::world::World;
@@ -56,7 +56,8 @@ impl Serving {
         let mut options = match &self.corefile {
             Some(path) => {
                 let place = || path.display().to_string();
-                Options::from_corefile(&std::fs::read_to_string(path).with_context(place)?).with_context(place)?
+                Options::from_corefile(&std::fs::read_to_string(path).with_context(place)?)
+                    .with_context(place)?
             }
             None => {
                 let mut options = Options::default();
@@ -201,7 +202,11 @@ fn records(args: &Records, out: &mut dyn Write) -> Result<ExitCode> {
             for row in &rows {
                 table.row([row.name.clone(), row.ttl.to_string(), row.record_type.clone(), row.data.clone()]);
             }
-            if table.is_empty() { writeln!(out, "no records")? } else { table.write(out)? }
+            if table.is_empty() {
+                writeln!(out, "no records")?
+            } else {
+                table.write(out)?
+            }
             write_notes(out, &world.notes)?;
         }
         format => write_data(out, format, &rows)?,
@@ -278,7 +283,10 @@ fn resolve(args: &Resolve, out: &mut dyn Write) -> Result<ExitCode> {
 fn addresses(zones: &Zones, name: &Name) -> Vec<String> {
     let answers = [Type::A, Type::AAAA].map(|qtype| zones.answer(&Question::new(name, qtype), &NoUpstream));
     let records = answers.into_iter().flatten().flat_map(|answer| answer.answer);
-    records.filter(|record| record.data.record_type() != Type::CNAME).map(|record| record.data.to_string()).collect()
+    records
+        .filter(|record| record.data.record_type() != Type::CNAME)
+        .map(|record| record.data.to_string())
+        .collect()
 }
 
 /// How the queries that lead nowhere are saved.
@@ -305,7 +313,9 @@ fn write_resolved(resolved: &Resolved, elsewhere: bool, out: &mut dyn Write) -> 
     table.write(out)?;
     let Resolved { queries, wasted, .. } = resolved;
     match &resolved.found {
-        Some(name) if elsewhere => writeln!(out, "{name} is not a name of the cluster: it is asked for elsewhere")?,
+        Some(name) if elsewhere => {
+            writeln!(out, "{name} is not a name of the cluster: it is asked for elsewhere")?
+        }
         Some(name) => writeln!(out, "{} {name}: {}", styled(GOOD, "✓"), resolved.addresses.join(", "))?,
         None => writeln!(out, "{} no candidate has an address", styled(BAD, "✗"))?,
     }

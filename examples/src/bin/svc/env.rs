@@ -54,7 +54,10 @@ pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<ExitCode> {
         Some(pod) => {
             let pod = world.pod(pod, &args.input.namespace)?;
             let links = pod.spec.enable_service_links.unwrap_or(true);
-            (pod.metadata.namespace.to_string(), if links { ServiceLinks::Enabled } else { ServiceLinks::Disabled })
+            (
+                pod.metadata.namespace.to_string(),
+                if links { ServiceLinks::Enabled } else { ServiceLinks::Disabled },
+            )
         }
         None => (args.input.namespace.clone(), ServiceLinks::Enabled),
     };
