@@ -89,12 +89,16 @@ fn folder(name: &str) -> PathBuf {
 }
 
 const CLUSTER: &str = "
+kind: ServiceCIDR
+metadata: {name: kubernetes}
+spec: {cidrs: [10.96.0.0/16, 'fd00::/112']}
+---
 kind: Namespace
 metadata: {name: shop}
 ---
 kind: Service
 metadata: {name: web, namespace: shop}
-spec: {clusterIP: 10.96.0.7, clusterIPs: [10.96.0.7, 'fd00::7'], ports: [{name: http, port: 80}]}
+spec: {clusterIP: 10.96.0.7, clusterIPs: [10.96.0.7, 'fd00::7'], ipFamilyPolicy: RequireDualStack, ports: [{name: http, port: 80}]}
 ---
 kind: Service
 metadata: {name: db, namespace: shop}
@@ -277,20 +281,20 @@ async fn changed_manifests_are_read_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn other_names_come_from_the_upstream() {
     let far = folder("far");
-    let text = "kind: Service\nmetadata: {name: web, namespace: far}\nspec: {clusterIP: 192.0.2.1, ports: [{port: 80}]}\n";
+    let text = "kind: Service\nmetadata: {name: web, namespace: far}\nspec: {clusterIP: 10.96.0.99, ports: [{port: 80}]}\n";
     std::fs::write(far.join("cluster.yaml"), text).unwrap();
     let upstream = Running::start(&far, &["--zone", "example.org"]);
     let near = folder("near");
     std::fs::write(near.join("cluster.yaml"), cluster(1)).unwrap();
     let server = Running::start(&near, &["--upstream", &upstream.address.to_string()]);
     let forwarded = server.udp("web.far.svc.example.org.", RecordType::A).await;
-    assert_eq!(lines(&forwarded.answers), ["web.far.svc.example.org. 5 IN A 192.0.2.1"]);
+    assert_eq!(lines(&forwarded.answers), ["web.far.svc.example.org. 5 IN A 10.96.0.99"]);
     let chain = server.udp("far.shop.svc.cluster.local.", RecordType::A).await;
     assert_eq!(
         lines(&chain.answers),
         [
             "far.shop.svc.cluster.local. 5 IN CNAME web.far.svc.example.org.",
-            "web.far.svc.example.org. 5 IN A 192.0.2.1",
+            "web.far.svc.example.org. 5 IN A 10.96.0.99",
         ]
     );
 }

@@ -196,8 +196,14 @@ impl Zones {
                 self.describe_service(entry, facts);
                 if absence.is_some() {
                     describe_missing(entry, leaf, facts);
-                } else if answer.answer.is_empty() {
-                    self.describe_empty(asked, facts);
+                } else {
+                    if answer.answer.is_empty() {
+                        self.describe_empty(asked, facts);
+                    }
+                    // The name leads to an address that leads nowhere.
+                    if entry.endpoints.ready() == 0 {
+                        facts.extend(left_out(entry));
+                    }
                 }
             }
             Place::Top | Place::Namespace(..) if absence.is_none() && answer.answer.is_empty() => {
@@ -303,12 +309,17 @@ fn describe_missing(entry: &Entry, leaf: Leaf, facts: &mut Vec<Fact>) {
         labels.truncate(LISTED);
         facts.push(Fact::EndpointLabels(labels));
     }
-    facts.extend(entry.endpoints.left().iter().map(|left| Fact::LeftOut {
+    facts.extend(left_out(entry));
+}
+
+/// The endpoints that have no records.
+fn left_out(entry: &Entry) -> impl Iterator<Item = Fact> {
+    entry.endpoints.left().iter().map(|left| Fact::LeftOut {
         address: left.addr.clone(),
         slice: left.slice.clone(),
         target: left.target.clone().or_else(|| left.hostname.clone()),
         why: left.why,
-    }));
+    })
 }
 
 fn port_text(port: &Port) -> Option<SmolStr> {
