@@ -68,6 +68,7 @@ impl Tournament {
     }
 
     /// What a scan from the head of the list would choose.
+    #[inline]
     pub(crate) fn winner(&self) -> Option<Slot> {
         let leaf = self.winners[1] as usize;
         if self.keys[leaf].weight == 0 { None } else { self.slot_of[leaf].some() }
