@@ -279,10 +279,10 @@ impl Balancer {
 
     #[inline]
     fn advance(&mut self, now: Duration) -> Duration {
-        // A store on every pick would chain each to the one before. Compared by parts, which costs half of
-        // comparing the whole.
-        let (secs, latest) = (now.as_secs(), self.now.as_secs());
-        if secs > latest || (secs == latest && now.subsec_nanos() > self.now.subsec_nanos()) {
+        // As one number each, which are compared in half as many steps as durations are. A store on every pick
+        // would chain each to the one before.
+        let whole = |time: Duration| (u128::from(time.as_secs()) << 64) | u128::from(time.subsec_nanos());
+        if whole(self.now) < whole(now) {
             self.now = now;
         }
         self.now

@@ -90,7 +90,7 @@ impl Engine for WeightedRandom {
         self.stale = true;
     }
 
-    #[inline(never)]
+    #[inline]
     fn pick(&mut self, pool: &mut Pool, request: &Request, _now: Duration) -> Result<Choice, Missing> {
         if self.stale {
             self.build(pool);

@@ -249,6 +249,8 @@ pub(crate) trait Engine {
     /// Usable flags changed all over (panic mode came or went).
     fn reloaded(&mut self, _pool: &Pool) {}
 
+    /// Inlined into the dispatch below if it is but a few instructions, and else never: there, the simplest rule
+    /// would pay for the registers of the most complex one.
     fn pick(&mut self, pool: &mut Pool, request: &Request, now: Duration) -> Result<Choice, Missing>;
 
     /// Lets go of slots that are held.
@@ -261,20 +263,6 @@ macro_rules! engines {
         #[derive(Clone, Debug)]
         pub(crate) enum State {
             $($variant($type)),+
-        }
-
-        impl State {
-            /// Rules of more than a few instructions are not inlined here: the simplest one would pay for the registers
-            /// of the most complex one.
-            #[inline(never)]
-            fn pick_by_table(
-                &mut self,
-                pool: &mut Pool,
-                request: &Request,
-                now: Duration,
-            ) -> Result<Choice, Missing> {
-                match self { $(Self::$variant(engine) => engine.pick(pool, request, now)),+ }
-            }
         }
 
         impl Engine for State {
@@ -299,16 +287,10 @@ macro_rules! engines {
                 match self { $(Self::$variant(engine) => engine.reloaded(pool)),+ }
             }
 
-            /// Inlined into the caller, so that the simplest rules cost what they do: three comparisons come before
-            /// the jump through a table.
+            /// Inlined into the caller, so that the simplest rules cost what they do: a call would cost as much again.
             #[inline(always)]
             fn pick(&mut self, pool: &mut Pool, request: &Request, now: Duration) -> Result<Choice, Missing> {
-                match self {
-                    Self::Rr(engine) => engine.pick(pool, request, now),
-                    Self::Random(engine) => engine.pick(pool, request, now),
-                    Self::Mh(engine) => engine.pick(pool, request, now),
-                    _ => self.pick_by_table(pool, request, now),
-                }
+                match self { $(Self::$variant(engine) => engine.pick(pool, request, now)),+ }
             }
 
             fn clear(&mut self, pool: &mut Pool, now: Duration) {
