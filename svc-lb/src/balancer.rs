@@ -219,10 +219,22 @@ impl Balancer {
 
     /// Changes the scheduler, as `ipvsadm -E -s` does: its state starts afresh, counters, thresholds and affinity
     /// stay.
-    pub fn set_scheduler(&mut self, scheduler: Scheduler) {
+    ///
+    /// # Errors
+    /// If Maglev's table cannot hold the backends. Then nothing is changed (the kernel would leave the service without
+    /// any scheduler).
+    pub fn set_scheduler(&mut self, scheduler: Scheduler) -> Result<(), ConfigError> {
+        if let Scheduler::Mh(_, size) = scheduler
+            && self.pool.len() > size.slots() as usize
+            && let Some(head) = self.pool.head().some()
+        {
+            let address = self.pool.details(head).backend.address;
+            return Err(ConfigError::TableFull { address, limit: size.slots() });
+        }
         self.state.clear(&mut self.pool, self.now);
         self.state = State::new(scheduler, &self.pool, self.now);
         self.scheduler = scheduler;
+        Ok(())
     }
 
     /// Changes the affinity. Clients are forgotten unless it is the same as before.
@@ -267,8 +279,10 @@ impl Balancer {
 
     #[inline]
     fn advance(&mut self, now: Duration) -> Duration {
-        // A store on every pick would chain each to the one before.
-        if self.now < now {
+        // As one number each, which are compared in half as many steps as durations are. A store on every pick
+        // would chain each to the one before.
+        let whole = |time: Duration| (u128::from(time.as_secs()) << 64) | u128::from(time.subsec_nanos());
+        if whole(self.now) < whole(now) {
             self.now = now;
         }
         self.now

@@ -4,11 +4,12 @@ use core::net::{IpAddr, SocketAddr};
 
 /// An address as the kernel's schedulers see it: IPv4 in host order, IPv6 as the exclusive or of its four
 /// 32-bit words (`ip_vs_sh_hashkey` and its siblings).
-pub(crate) fn fold(address: IpAddr) -> u32 {
+#[inline]
+pub(crate) fn fold(address: &SocketAddr) -> u32 {
     match address {
-        IpAddr::V4(v4) => v4.to_bits(),
-        IpAddr::V6(v6) => {
-            let bits = v6.to_bits();
+        SocketAddr::V4(v4) => v4.ip().to_bits(),
+        SocketAddr::V6(v6) => {
+            let bits = v6.ip().to_bits();
             (bits >> 96) as u32 ^ (bits >> 64) as u32 ^ (bits >> 32) as u32 ^ bits as u32
         }
     }
@@ -23,6 +24,7 @@ pub(crate) fn widen(address: IpAddr) -> u128 {
 }
 
 /// Address and port as one 64-bit number for our own tables.
+#[inline]
 pub(crate) fn address_hash(address: SocketAddr, salt: u64) -> u64 {
     let mut sip = SipState::new(salt, 0x7376_635f_6c62);
     let port = u64::from(address.port());
@@ -44,6 +46,7 @@ pub(crate) const fn hash_32(value: u32, bits: u32) -> u32 {
 
 /// `hsiphash` of one 32-bit word on a 64-bit kernel: SipHash-1-3, cut to its low half, with both words
 /// of the key equal (as `mh` keys it).
+#[inline]
 pub(crate) const fn hsiphash_u32(value: u32, key: u64) -> u32 {
     SipState::new(key, key).finish(value as u64 | (4 << 56)) as u32
 }
@@ -58,6 +61,7 @@ struct SipState {
 }
 
 impl SipState {
+    #[inline]
     const fn new(k0: u64, k1: u64) -> Self {
         Self {
             v0: k0 ^ 0x736f_6d65_7073_6575,
@@ -67,6 +71,7 @@ impl SipState {
         }
     }
 
+    #[inline]
     const fn round(&mut self) {
         self.v0 = self.v0.wrapping_add(self.v1);
         self.v1 = self.v1.rotate_left(13) ^ self.v0;
@@ -80,12 +85,14 @@ impl SipState {
         self.v2 = self.v2.rotate_left(32);
     }
 
+    #[inline]
     const fn word(&mut self, word: u64) {
         self.v3 ^= word;
         self.round();
         self.v0 ^= word;
     }
 
+    #[inline]
     const fn finish(mut self, last: u64) -> u64 {
         self.word(last);
         self.v2 ^= 0xff;
@@ -115,8 +122,8 @@ mod tests {
 
     #[test]
     fn folds_both_families() {
-        assert_eq!(fold(IpAddr::from([10, 1, 2, 3])), 0x0a01_0203);
-        let v6: IpAddr = "1:2:3:4:5:6:7:8".parse().unwrap();
-        assert_eq!(fold(v6), 0x0001_0002 ^ 0x0003_0004 ^ 0x0005_0006 ^ 0x0007_0008);
+        assert_eq!(fold(&SocketAddr::from(([10, 1, 2, 3], 80))), 0x0a01_0203);
+        let v6: SocketAddr = "[1:2:3:4:5:6:7:8]:80".parse().unwrap();
+        assert_eq!(fold(&v6), 0x0001_0002 ^ 0x0003_0004 ^ 0x0005_0006 ^ 0x0007_0008);
     }
 }

@@ -26,10 +26,12 @@ impl Slot {
     /// No slot: the end of a list, or an empty place in a table.
     pub(crate) const NONE: Self = Self(u32::MAX);
 
+    #[inline]
     pub(crate) const fn index(self) -> usize {
         self.0 as usize
     }
 
+    #[inline]
     pub(crate) fn some(self) -> Option<Self> {
         (self != Self::NONE).then_some(self)
     }
@@ -182,6 +184,20 @@ impl Pool {
         self[slot].next
     }
 
+    /// The same, going round: the head after the last one and after [`Slot::NONE`].
+    #[inline]
+    pub(crate) fn following(&self, slot: Slot) -> Slot {
+        // No slot has the index of `Slot::NONE`.
+        let next = self.entries.get(slot.index()).map_or(Slot::NONE, |entry| entry.next);
+        if next == Slot::NONE { self.head } else { next }
+    }
+
+    /// Whether the backend takes new connections; [`Slot::NONE`] does not.
+    #[inline]
+    pub(crate) fn is_usable(&self, slot: Slot) -> bool {
+        self.entries.get(slot.index()).is_some_and(|entry| entry.usable)
+    }
+
     pub(crate) fn prev(&self, slot: Slot) -> Slot {
         self[slot].prev
     }
@@ -196,6 +212,7 @@ impl Pool {
         core::iter::successors(self.tail.some(), |slot| self[*slot].prev.some())
     }
 
+    #[inline]
     pub(crate) fn id(&self, slot: Slot) -> BackendId {
         BackendId { slot: slot.0, generation: self[slot].generation }
     }

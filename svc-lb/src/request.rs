@@ -81,6 +81,7 @@ impl SplitMix64 {
 }
 
 /// Maps 64 random bits onto `0..bound`.
+#[inline]
 pub(crate) const fn scale(random: u64, bound: u64) -> u64 {
     ((random as u128 * bound as u128) >> 64) as u64
 }

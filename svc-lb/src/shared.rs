@@ -376,8 +376,8 @@ impl Picker {
                 });
             }
             Table::Maglev(maglev, flags) => {
-                let first = maglev.lookup(request.client, flags.key);
-                return hashed(members, first, flags, || maglev.probes(request.client, flags.key));
+                let first = maglev.lookup(&request.client, flags.key);
+                return hashed(members, first, flags, || maglev.probes(&request.client, flags.key));
             }
             Table::Ring(ring) => ring
                 .walk(request.client)

@@ -68,6 +68,7 @@ impl Tournament {
     }
 
     /// What a scan from the head of the list would choose.
+    #[inline]
     pub(crate) fn winner(&self) -> Option<Slot> {
         let leaf = self.winners[1] as usize;
         if self.keys[leaf].weight == 0 { None } else { self.slot_of[leaf].some() }
@@ -183,8 +184,9 @@ impl Tournament {
             best.cost = select_unpredictable(wins, best.cost, other.cost);
             best.weight = select_unpredictable(wins, best.weight, other.weight);
             node /= 2;
-            // Neither before nor now our match: nothing above can have changed.
-            if champion != leaf && self.winners[node] as usize == champion {
+            // Neither before nor now our match: nothing above can have changed. One branch, since a new connection
+            // goes up to the root, but from where on the champion is another cannot be foreseen.
+            if (champion != leaf) & (self.winners[node] as usize == champion) {
                 return;
             }
             self.winners[node] = champion as u32;

@@ -15,7 +15,9 @@ use std::time::Duration;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use svc_lb::{Backend, Balancer, BalancerOptions, HashFlags, MaglevSize, Request, Scheduler, SplitMix64};
+use svc_lb::{
+    Backend, Balancer, BalancerOptions, ConfigError, HashFlags, MaglevSize, Request, Scheduler, SplitMix64,
+};
 
 fn backend(number: usize, weight: u32) -> Backend {
     let address = SocketAddr::from(([10, 2, (number >> 8) as u8, number as u8], 80));
@@ -306,4 +308,26 @@ proptest! {
             }
         }
     }
+}
+
+/// As many backends as table slots are the most that Maglev takes, by whichever way they meet.
+#[test]
+fn maglev_refuses_more_backends_than_table_slots() {
+    let size = MaglevSize::from_index(8).unwrap();
+    let maglev = Scheduler::Mh(HashFlags::default(), size);
+    let backend = |number: u32| {
+        let [_, _, high, low] = number.to_be_bytes();
+        Backend::new(SocketAddr::from(([10, 2, high, low], 80)))
+    };
+    let mut balancer = Balancer::new(Scheduler::Rr);
+    for number in 0..=size.slots() {
+        balancer.add(backend(number), Duration::ZERO).unwrap();
+    }
+    let last = backend(size.slots()).address;
+    let full = ConfigError::TableFull { address: last, limit: size.slots() };
+    assert_eq!(balancer.set_scheduler(maglev), Err(full));
+    assert_eq!(balancer.scheduler(), Scheduler::Rr);
+    balancer.remove(last, Duration::ZERO).unwrap();
+    assert_eq!(balancer.set_scheduler(maglev), Ok(()));
+    assert_eq!(balancer.add(backend(size.slots()), Duration::ZERO), Err(full));
 }

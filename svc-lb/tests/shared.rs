@@ -45,14 +45,17 @@ fn counts_are_neither_lost_nor_doubled_under_swaps() {
                     scope.spawn(move || {
                         let mut random = SplitMix64::new(seed);
                         let mut held: Vec<Lease> = Vec::new();
-                        while !done.load(Ordering::Relaxed) {
+                        // At least once, also if all swaps are over before this thread runs.
+                        loop {
                             held.push(picker.connect(&request(&mut random)).unwrap());
                             connected.fetch_add(1, Ordering::Relaxed);
                             if held.len() > 50 {
                                 drop(held.swap_remove(random.below(50) as usize));
                             }
+                            if done.load(Ordering::Relaxed) {
+                                break held;
+                            }
                         }
-                        held
                     })
                 })
                 .collect();

@@ -431,7 +431,7 @@ fn replay(first: Scheduler, classic: bool, events: Vec<Event>) -> Result<(), Tes
                 }
             }
             Event::Switch(to) => {
-                fast.set_scheduler(SCHEDULERS[to]);
+                fast.set_scheduler(SCHEDULERS[to]).unwrap();
                 naive.set_scheduler(SCHEDULERS[to]);
             }
         }

@@ -79,7 +79,9 @@ fuzz_target!(|input: Input| {
                     numbers.into_iter().map(|number| Backend::new(address(number))).collect();
                 let _ = balancer.replace_all(&backends, now);
             }
-            Event::Scheduler(number) => balancer.set_scheduler(scheduler(number)),
+            Event::Scheduler(number) => {
+                let _ = balancer.set_scheduler(scheduler(number));
+            }
             Event::Connect { client, port, destination, entropy } => {
                 let request = Request::new(SocketAddr::from((client, port)))
                     .to(address(destination))

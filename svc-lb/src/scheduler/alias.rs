@@ -1,6 +1,7 @@
 //! Weighted random choice in constant time: Walker's alias method, built as by Vose (1991).
 
 use alloc::vec::Vec;
+use core::hint::select_unpredictable;
 use core::time::Duration;
 
 use super::{Choice, Engine, Missing};
@@ -53,7 +54,7 @@ impl<T: Copy> AliasTable<T> {
         let product = u128::from(random) * self.columns.len() as u128;
         let column = self.columns.get((product >> 64) as usize)?;
         let inside = (product >> 32) as u32;
-        Some(if inside < column.threshold { column.own } else { column.other })
+        Some(select_unpredictable(inside < column.threshold, column.own, column.other))
     }
 }
 
@@ -89,16 +90,22 @@ impl Engine for WeightedRandom {
         self.stale = true;
     }
 
-    #[inline(never)]
+    #[inline]
     fn pick(&mut self, pool: &mut Pool, request: &Request, _now: Duration) -> Result<Choice, Missing> {
         if self.stale {
             self.build(pool);
         }
-        let usable = |slot: &Slot| pool[*slot].usable;
-        let first = self.table.draw(request.entropy);
-        if let Some(slot) = first.filter(usable) {
-            return Ok(Choice::scheduled(slot));
+        match self.table.draw(request.entropy) {
+            Some(slot) if pool.is_usable(slot) => Ok(Choice::scheduled(slot)),
+            _ => self.draw_again(pool, request),
         }
+    }
+}
+
+impl WeightedRandom {
+    #[cold]
+    fn draw_again(&self, pool: &Pool, request: &Request) -> Result<Choice, Missing> {
+        let usable = |slot: &Slot| pool[*slot].usable;
         // Unusable ones are drawn again, up to 32 times; then the first usable one in the list is taken.
         let mut again = SplitMix64::new(request.entropy);
         (0..32)

@@ -134,7 +134,7 @@ impl Latencies {
 
 impl Engine for TwoChoices {
     fn added(&mut self, _pool: &Pool, slot: Slot) {
-        self.members.stale = true;
+        self.members.forget();
         if let Some(Latencies { estimates, .. }) = &mut self.latencies
             && let Some(estimate) = estimates.get_mut(slot.index())
         {
@@ -143,7 +143,7 @@ impl Engine for TwoChoices {
     }
 
     fn removed(&mut self, _pool: &Pool, _slot: Slot, _before: Slot) {
-        self.members.stale = true;
+        self.members.forget();
     }
 
     fn edited(&mut self, _pool: &Pool, _slot: Slot) {}

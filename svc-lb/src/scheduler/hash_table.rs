@@ -52,7 +52,7 @@ pub(crate) fn source_bucket(client: SocketAddr, key: HashKey, probe: Option<usiz
         HashKey::Address => 0,
         HashKey::AddressAndPort => u32::from(client.port()),
     };
-    let hash = hash_32(fold(client.ip()).wrapping_add(port), BITS) as usize;
+    let hash = hash_32(fold(&client).wrapping_add(port), BITS) as usize;
     probe.map_or(hash, |offset| (hash + (offset + hash) % SIZE) % SIZE)
 }
 
@@ -98,7 +98,7 @@ impl Engine for HashTable {
         }
         let (bucket, flags) = match self.key {
             Key::Source(flags) => (source_bucket(request.client, flags.key, None), flags),
-            Key::Destination => (hash_32(fold(request.destination.ip()), BITS) as usize, HashFlags::NONE),
+            Key::Destination => (hash_32(fold(&request.destination), BITS) as usize, HashFlags::NONE),
         };
         let Some(slot) = self.bucket(bucket) else { return Err(Missing::USABLE) };
         if pool[slot].usable {

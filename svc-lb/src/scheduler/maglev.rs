@@ -68,12 +68,18 @@ pub(crate) struct MaglevMember<T> {
 pub(crate) struct MaglevTable<T> {
     slots: Vec<T>,
     size: MaglevSize,
+    /// Of `slots`, at hand for the reduction.
+    count: u32,
     /// `2^64 / size`, rounded up: turns the modulo into two multiplications (Lemire, Kaser, Kurz 2019).
     reciprocal: u64,
+    /// [`OFFSET_KEY`], read at run time: with it as a constant the compiler makes double-precision shifts of the first
+    /// round's rotations, which some processors take several times as long for.
+    key: u64,
 }
 
-fn hash(address: SocketAddr, port: u16, key: u64, offset: u32) -> u32 {
-    let word = offset.wrapping_add(u32::from(port)).wrapping_add(fold(address.ip()));
+#[inline]
+fn hash(address: &SocketAddr, port: u16, key: u64, offset: u32) -> u32 {
+    let word = offset.wrapping_add(u32::from(port)).wrapping_add(fold(address));
     hsiphash_u32(word, key)
 }
 
@@ -96,7 +102,7 @@ impl<T: Copy> MaglevTable<T> {
     pub(crate) fn new(members: &[MaglevMember<T>], size: MaglevSize, empty: T) -> Self {
         let count = size.slots();
         let reciprocal = u64::MAX / u64::from(count) + 1;
-        let mut table = Self { slots: vec![empty; count as usize], size, reciprocal };
+        let mut table = Self { slots: vec![empty; count as usize], size, count, reciprocal, key: OFFSET_KEY };
         table.populate(members);
         table
     }
@@ -116,8 +122,8 @@ impl<T: Copy> MaglevTable<T> {
             .filter(|member| member.weight > 0)
             .map(|&MaglevMember { member, address, weight }| Sequence {
                 member,
-                position: hash(address, address.port(), OFFSET_KEY, 0) % count,
-                skip: hash(address, address.port(), SKIP_KEY, 0) % (count - 1) + 1,
+                position: hash(&address, address.port(), OFFSET_KEY, 0) % count,
+                skip: hash(&address, address.port(), SKIP_KEY, 0) % (count - 1) + 1,
                 turns: ((weight / divisor) >> shift).max(1),
             })
             .collect();
@@ -147,20 +153,23 @@ impl<T: Copy> MaglevTable<T> {
         }
     }
 
+    #[inline]
     fn reduce(&self, hash: u32) -> u32 {
         let low = self.reciprocal.wrapping_mul(u64::from(hash));
-        ((u128::from(low) * u128::from(self.size.slots())) >> 64) as u32
+        ((u128::from(low) * u128::from(self.count)) >> 64) as u32
     }
 
     /// The table position of a client, `offset` probes further.
-    fn position(&self, client: SocketAddr, key: HashKey, offset: u32) -> u32 {
+    #[inline]
+    fn position(&self, client: &SocketAddr, key: HashKey, offset: u32) -> u32 {
         let port = match key {
             HashKey::Address => 0,
             HashKey::AddressAndPort => client.port(),
         };
-        self.reduce(hash(client, port, OFFSET_KEY, offset))
+        self.reduce(hash(client, port, self.key, offset))
     }
 
+    #[inline]
     #[expect(clippy::indexing_slicing, reason = "a position is reduced modulo the number of slots")]
     fn at(&self, position: u32) -> T {
         self.slots[position as usize]
@@ -168,13 +177,13 @@ impl<T: Copy> MaglevTable<T> {
 
     /// Where the client's hash leads.
     #[inline]
-    pub(crate) fn lookup(&self, client: SocketAddr, key: HashKey) -> T {
+    pub(crate) fn lookup(&self, client: &SocketAddr, key: HashKey) -> T {
         self.at(self.position(client, key, 0))
     }
 
     /// The kernel's probe sequence (`ip_vs_mh_get_fallback`).
-    pub(crate) fn probes(&self, client: SocketAddr, key: HashKey) -> impl Iterator<Item = T> + '_ {
-        let (first, count) = (self.position(client, key, 0), self.size.slots());
+    pub(crate) fn probes(&self, client: &SocketAddr, key: HashKey) -> impl Iterator<Item = T> {
+        let (first, count) = (self.position(client, key, 0), self.count);
         (0..count).map(move |offset| self.at(self.position(client, key, (offset + first) % count)))
     }
 }
@@ -223,16 +232,23 @@ impl Engine for Maglev {
         if self.stale {
             self.fill(pool);
         }
-        let key = self.flags.key;
-        let Some(slot) = self.table.lookup(request.client, key).some() else { return Err(Missing::USABLE) };
-        if pool[slot].usable {
-            return Ok(Choice::scheduled(slot));
+        let slot = self.table.lookup(&request.client, self.flags.key);
+        if pool.is_usable(slot) { Ok(Choice::scheduled(slot)) } else { self.instead(pool, request, slot) }
+    }
+}
+
+impl Maglev {
+    /// What is picked where the hash leads to this one, which takes nothing (or to none at all).
+    #[cold]
+    fn instead(&self, pool: &Pool, request: &Request, slot: Slot) -> Result<Choice, Missing> {
+        if slot == Slot::NONE {
+            return Err(Missing::USABLE);
         }
         if self.flags.fallback == Fallback::Refuse {
             return Err(Missing::hashed(slot));
         }
         self.table
-            .probes(request.client, key)
+            .probes(&request.client, self.flags.key)
             .find(|slot| pool[*slot].usable)
             .map(|slot| Choice { slot, reason: PickReason::Fallback })
             .ok_or(Missing::USABLE)

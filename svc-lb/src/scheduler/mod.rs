@@ -249,8 +249,8 @@ pub(crate) trait Engine {
     /// Usable flags changed all over (panic mode came or went).
     fn reloaded(&mut self, _pool: &Pool) {}
 
-    /// Never inlined into the dispatch below: there, the simplest rule would pay for the registers of the
-    /// most complex one.
+    /// Inlined into the dispatch below if it is but a few instructions, and else never: there, the simplest rule
+    /// would pay for the registers of the most complex one.
     fn pick(&mut self, pool: &mut Pool, request: &Request, now: Duration) -> Result<Choice, Missing>;
 
     /// Lets go of slots that are held.
@@ -287,7 +287,8 @@ macro_rules! engines {
                 match self { $(Self::$variant(engine) => engine.reloaded(pool)),+ }
             }
 
-            #[inline]
+            /// Inlined into the caller, so that the simplest rules cost what they do: a call would cost as much again.
+            #[inline(always)]
             fn pick(&mut self, pool: &mut Pool, request: &Request, now: Duration) -> Result<Choice, Missing> {
                 match self { $(Self::$variant(engine) => engine.pick(pool, request, now)),+ }
             }

@@ -53,28 +53,29 @@ pub fn iptables_share(index: usize, count: usize) -> f64 {
 /// The backends in list order, laid out for random access.
 #[derive(Clone, Debug)]
 pub(super) struct Members {
-    pub(super) slots: Vec<Slot>,
-    /// Backends came or went since; laid anew at the next pick.
-    pub(super) stale: bool,
+    /// Empty once backends came or went; laid anew at the next pick.
+    slots: Vec<Slot>,
 }
 
 impl Members {
     pub(super) const fn new() -> Self {
-        Self { slots: Vec::new(), stale: true }
+        Self { slots: Vec::new() }
+    }
+
+    pub(super) fn forget(&mut self) {
+        self.slots.clear();
     }
 
     #[inline]
     pub(super) fn refresh(&mut self, pool: &Pool) {
-        if self.stale {
+        if self.slots.is_empty() {
             self.lay(pool);
         }
     }
 
     #[cold]
     fn lay(&mut self, pool: &Pool) {
-        self.slots.clear();
         self.slots.extend(pool.iter());
-        self.stale = false;
     }
 
     /// A usable one at random. Unusable ones are drawn again, up to 32 times; then the next usable one in
@@ -83,7 +84,7 @@ impl Members {
     pub(super) fn draw(&self, pool: &Pool, random: u64) -> Option<Slot> {
         let first = scale(random, self.slots.len() as u64) as usize;
         match self.slots.get(first) {
-            Some(&slot) if pool[slot].usable => Some(slot),
+            Some(&slot) if pool.is_usable(slot) => Some(slot),
             _ => self.draw_again(pool, random, first),
         }
     }
@@ -103,6 +104,7 @@ impl Members {
 
 #[derive(Clone, Debug)]
 pub(crate) struct Random {
+    /// Never laid for the chain.
     members: Members,
     rule: ProbabilityRule,
     /// By the number of endpoints that remain; filled for the chain alone.
@@ -115,36 +117,51 @@ impl Random {
     }
 
     /// Walks the chain that kube-proxy would write for the usable backends, the first added first.
-    #[cold]
     fn walk_chain(&mut self, pool: &Pool, entropy: u64) -> Option<Slot> {
-        let usable = self.members.slots.iter().rev().copied().filter(|slot| pool[*slot].usable);
-        let count = usable.clone().count();
+        let usable = || pool.iter_added().filter(|slot| pool[*slot].usable);
+        let count = usable().count();
         for remaining in self.thresholds.len()..=count {
             self.thresholds.push(iptables_threshold(remaining));
         }
         let mut random = SplitMix64::new(entropy);
         let bounds = self.thresholds.get(..=count)?.iter().rev();
-        usable.zip(bounds).find(|(_, bound)| ((random.next() >> 33) as u32) < **bound).map(|(slot, _)| slot)
+        usable().zip(bounds).find(|(_, bound)| ((random.next() >> 33) as u32) < **bound).map(|(slot, _)| slot)
     }
 }
 
 impl Engine for Random {
     fn added(&mut self, _pool: &Pool, _slot: Slot) {
-        self.members.stale = true;
+        self.members.forget();
     }
 
     fn removed(&mut self, _pool: &Pool, _slot: Slot, _before: Slot) {
-        self.members.stale = true;
+        self.members.forget();
     }
 
     fn edited(&mut self, _pool: &Pool, _slot: Slot) {}
 
-    #[inline(never)]
+    #[inline]
     fn pick(&mut self, pool: &mut Pool, request: &Request, _now: Duration) -> Result<Choice, Missing> {
-        self.members.refresh(pool);
+        let members = &self.members.slots;
+        if let Some(&slot) = members.get(scale(request.entropy, members.len() as u64) as usize)
+            && pool.is_usable(slot)
+        {
+            return Ok(Choice::scheduled(slot));
+        }
+        self.find(pool, request.entropy)
+    }
+}
+
+impl Random {
+    /// All that is not a first draw of a usable backend from members that are laid.
+    #[cold]
+    fn find(&mut self, pool: &Pool, entropy: u64) -> Result<Choice, Missing> {
         let slot = match self.rule {
-            ProbabilityRule::Uniform => self.members.draw(pool, request.entropy),
-            ProbabilityRule::IptablesChain => self.walk_chain(pool, request.entropy),
+            ProbabilityRule::Uniform => {
+                self.members.refresh(pool);
+                self.members.draw(pool, entropy)
+            }
+            ProbabilityRule::IptablesChain => self.walk_chain(pool, entropy),
         };
         slot.map(Choice::scheduled).ok_or(Missing::USABLE)
     }

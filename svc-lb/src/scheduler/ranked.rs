@@ -44,7 +44,7 @@ impl Engine for Ranked {
         self.tree.rebuild(pool);
     }
 
-    #[inline(never)]
+    #[inline]
     fn pick(&mut self, _pool: &mut Pool, _request: &Request, _now: Duration) -> Result<Choice, Missing> {
         self.tree.winner().map(Choice::scheduled).ok_or(Missing::USABLE)
     }

@@ -12,6 +12,9 @@ use crate::request::Request;
 /// Tells the hashes of clients from those of points.
 const CLIENT_SALT: u64 = u64::MAX;
 
+/// Points that are compared at once: a cache line of them.
+const BLOCK: usize = 8;
+
 /// How a hash ring is laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -94,18 +97,38 @@ impl<T: Copy> Ring<T> {
         Self { points, entries, shift, options }
     }
 
-    /// The points from the client's place on, once around.
+    /// The position of the first point from the client's place on; beyond the last, the first is meant.
     #[inline]
-    pub(crate) fn walk(&self, client: SocketAddr) -> impl Iterator<Item = T> + '_ {
+    fn place(&self, client: SocketAddr) -> usize {
         let client = match self.options.key {
             HashKey::Address => SocketAddr::new(client.ip(), 0),
             HashKey::AddressAndPort => client,
         };
         let hash = (address_hash(client, CLIENT_SALT) >> 32) as u32;
-        let entry = self.entries.get((hash >> self.shift) as usize).copied().unwrap_or(0) as usize;
-        let tail = self.points.get(entry..).unwrap_or(&[]);
-        let skipped = tail.iter().take_while(|(point, _)| *point < hash).count();
-        let (before, after) = self.points.split_at_checked(entry + skipped).unwrap_or((&self.points, &[]));
+        let mut place = self.entries.get((hash >> self.shift) as usize).copied().unwrap_or(0) as usize;
+        // How many points are to be skipped is anyone's guess, so they are counted in blocks without a branch on each;
+        // a second block is rarely needed.
+        while let Some(block) = self.points.get(place..).and_then(|tail| tail.first_chunk::<BLOCK>()) {
+            let skipped: usize = block.iter().map(|(point, _)| usize::from(*point < hash)).sum();
+            place += skipped;
+            if skipped < BLOCK {
+                return place;
+            }
+        }
+        let tail = self.points.get(place..).unwrap_or(&[]);
+        place + tail.iter().take_while(|(point, _)| *point < hash).count()
+    }
+
+    /// The member whose point is the first from the client's place on.
+    #[inline]
+    pub(crate) fn first(&self, client: SocketAddr) -> Option<T> {
+        let place = self.place(client);
+        self.points.get(place).or(self.points.first()).map(|(_, member)| *member)
+    }
+
+    /// The members of all points from the client's place on, once around.
+    pub(crate) fn walk(&self, client: SocketAddr) -> impl Iterator<Item = T> + '_ {
+        let (before, after) = self.points.split_at_checked(self.place(client)).unwrap_or((&self.points, &[]));
         after.iter().chain(before).map(|(_, member)| *member)
     }
 }
@@ -153,12 +176,13 @@ impl Engine for RingHash {
         if self.stale {
             self.lay(pool);
         }
-        let mut walk = self.ring.walk(request.client);
-        let Some(first) = walk.next() else { return Err(Missing::USABLE) };
-        if pool[first].usable {
+        let Some(first) = self.ring.first(request.client) else { return Err(Missing::USABLE) };
+        if pool.is_usable(first) {
             return Ok(Choice::scheduled(first));
         }
-        walk.find(|slot| pool[*slot].usable)
+        self.ring
+            .walk(request.client)
+            .find(|slot| pool[*slot].usable)
             .map(|slot| Choice { slot, reason: PickReason::Fallback })
             .ok_or(Missing::USABLE)
     }

@@ -30,8 +30,20 @@ impl Engine for Rr {
 
     fn edited(&mut self, _pool: &Pool, _slot: Slot) {}
 
-    #[inline(never)]
+    #[inline]
     fn pick(&mut self, pool: &mut Pool, _request: &Request, _now: Duration) -> Result<Choice, Missing> {
+        let slot = pool.following(self.cursor);
+        if pool.is_usable(slot) {
+            self.cursor = slot;
+            return Ok(Choice::scheduled(slot));
+        }
+        self.walk(pool)
+    }
+}
+
+impl Rr {
+    #[inline(never)]
+    fn walk(&mut self, pool: &Pool) -> Result<Choice, Missing> {
         let start = self.cursor;
         let mut slot = start;
         loop {

@@ -110,8 +110,8 @@ impl Replay {
                 self.balancer.remove(removed, self.now).map(|_| ()).map_err(|error| error.to_string())
             }
             "set-scheduler" => {
-                self.balancer.set_scheduler(scheduler(step, self.options)?);
-                Ok(())
+                let scheduler = scheduler(step, self.options)?;
+                self.balancer.set_scheduler(scheduler).map_err(|error| error.to_string())
             }
             other => return Err(format!("unknown step `{other}`")),
         };
