@@ -227,7 +227,7 @@ impl Engine for Maglev {
         self.stale = true;
     }
 
-    #[inline(never)]
+    #[inline]
     fn pick(&mut self, pool: &mut Pool, request: &Request, _now: Duration) -> Result<Choice, Missing> {
         if self.stale {
             self.fill(pool);
