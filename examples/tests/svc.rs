@@ -274,3 +274,25 @@ fn the_seed_database_is_reached_by_name() {
     let trace: serde_json::Value = serde_json::from_str(&text).unwrap();
     assert_eq!((code, &trace["candidates"][0]["pod"]["name"]), (0, &"mysql-cluster-2".into()));
 }
+
+/// All of the introduction's manifests at once, seen from the only Pods that they make.
+#[test]
+fn the_seed_manifests_together_lead_where_they_say() {
+    let folder = "tests/manifests/seed";
+    for to in ["my-web-service", "order-service", "web-nodeport", "web-loadbalancer", "web-service"] {
+        let (trace, code) = trace(folder, "mysql-cluster-0", to, &["--mode", "iptables"]);
+        assert_eq!((code, trace["outcome"]["failedAt"].as_str()), (1, Some("endpoints")), "{to}");
+    }
+    let (alias, code) = trace(folder, "mysql-cluster-0", "database-service", &["--mode", "iptables"]);
+    assert_eq!((code, &alias["name"]["outside"]), (0, &"mysql.example.com".into()));
+    for (to, count) in [("external-database", 2), ("mysql-cluster", 3)] {
+        let (trace, code) = trace(folder, "mysql-cluster-0", to, &["--mode", "iptables"]);
+        assert_eq!((code, trace["candidates"].as_array().unwrap().len()), (0, count), "{to}");
+    }
+    // The configuration among them asks for IPVS, which packets aren't traced through yet.
+    let folder = manifests(folder);
+    let output =
+        svc(&["trace", "-f", folder.to_str().unwrap(), "--from", "mysql-cluster-0", "--to", "mysql-cluster"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("say --mode iptables"));
+}
