@@ -9,6 +9,7 @@ mod config;
 pub mod host;
 pub mod ipset;
 pub mod iptables;
+pub mod ipvs;
 pub mod ipvsadm;
 pub mod nft;
 pub mod nftables;
@@ -20,6 +21,6 @@ mod settle;
 mod walk;
 pub mod xtables;
 
-pub use config::{LocalDetector, NodePortAddresses, ProxyConfig};
+pub use config::{IpvsOptions, LocalDetector, NodePortAddresses, ProxyConfig};
 pub use settle::{ConfigError, ConfigErrors, NodeFacts, ProxyMode};
 pub use walk::Kernel;

@@ -5,15 +5,15 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::fmt::Write;
 use core::net::IpAddr;
 
 use svc_endpoints::view::{NoEndpoints, Policy};
 use svc_model::IpFamily;
 
 use super::chain::{Chain, ChainHash, ChainKind, ServiceChain, SharedChain};
+use super::common::{Marked, local_traffic};
 use super::text::Text;
-use crate::config::{LocalDetector, NodePortAddresses, ProxyConfig};
+use crate::config::{NodePortAddresses, ProxyConfig};
 use crate::plan::{Endpoint, PortPlan, protocol_word};
 
 /// Whether rules that exist once per endpoint carry a comment. The reference leaves it out in large clusters.
@@ -189,9 +189,8 @@ impl Sink for Lines<'_> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Rules {
     family: IpFamily,
-    mark: String,
+    marked: Marked,
     masquerade_all: bool,
-    random_fully: bool,
     node_ip: Option<IpAddr>,
     /// The match for traffic from local Pods, and the one for all other traffic.
     local: Option<(String, String)>,
@@ -205,18 +204,6 @@ pub(super) struct Rules {
 
 impl Rules {
     pub(super) fn new(config: &ProxyConfig) -> Self {
-        let word = |text: &str| {
-            let mut both = (String::new(), String::new());
-            let _ = write!(both.0, "{text}");
-            let _ = write!(both.1, "! {text}");
-            both
-        };
-        let local = match &config.local_detector {
-            LocalDetector::Cidr(cidr) => Some(word(&alloc::format!("-s {cidr}"))),
-            LocalDetector::Bridge(name) => Some(word(&alloc::format!("-i {name}"))),
-            LocalDetector::InterfacePrefix(prefix) => Some(word(&alloc::format!("-i {prefix}+"))),
-            LocalDetector::None => None,
-        };
         let node_port_ips = match &config.node_port_addresses {
             NodePortAddresses::All => None,
             NodePortAddresses::Within(nets) => {
@@ -235,11 +222,10 @@ impl Rules {
         };
         Self {
             family: config.family,
-            mark: alloc::format!("{:#010x}", config.masquerade_mark),
+            marked: Marked::new(config),
             masquerade_all: config.masquerade_all,
-            random_fully: config.random_fully,
             node_ip: config.node_ip.filter(|ip| IpFamily::of(*ip) == config.family),
-            local,
+            local: local_traffic(&config.local_detector),
             opens_localhost: config.opens_localhost(),
             counts_localhost: config.counts_localhost_node_ports,
             drops_invalid: (!config.conntrack_tcp_be_liberal).then_some(config.counts_invalid_drops),
@@ -286,40 +272,19 @@ impl Rules {
                 w.text("-j DROP");
             });
         }
-        sink.rule(chain, |w| {
-            w.text("-m comment --comment \"kubernetes forwarding rules\" -m mark --mark ");
-            w.text(&self.mark).text("/").text(&self.mark).text(" -j ACCEPT");
-        });
-        sink.rule(chain, |w| {
-            w.text("-m comment --comment \"kubernetes forwarding conntrack rule\"")
-                .text(" -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT");
-        });
+        self.marked.forward(|write| sink.rule(chain, write));
     }
 
     /// Rules of the nat table that come before those of the Services.
     pub(super) fn nat_head(&self, sink: &mut impl Sink) {
         let postrouting = Chain::Shared(SharedChain::Postrouting);
-        sink.rule(postrouting, |w| {
-            w.text("-m mark ! --mark ").text(&self.mark).text("/").text(&self.mark).text(" -j RETURN");
-        });
-        // The mark is cleared so that the packet is not masqueraded again if it goes through the stack twice.
-        sink.rule(postrouting, |w| {
-            w.text("-j MARK --xor-mark ").text(&self.mark);
-        });
-        sink.rule(postrouting, |w| {
-            w.text("-m comment --comment \"kubernetes service traffic requiring SNAT\" -j MASQUERADE");
-            if self.random_fully {
-                w.text(" --random-fully");
-            }
-        });
+        self.marked.postrouting(|write| sink.rule(postrouting, write));
         self.mark_masq(sink);
     }
 
     /// The rule that marks packets to be masqueraded.
     pub(super) fn mark_masq(&self, sink: &mut impl Sink) {
-        sink.rule(Chain::Shared(SharedChain::MarkMasq), |w| {
-            w.text("-j MARK --or-mark ").text(&self.mark);
-        });
+        sink.rule(Chain::Shared(SharedChain::MarkMasq), |w| self.marked.mark_masq(w));
     }
 
     /// Rules of the nat table that come after those of the Services.
