@@ -5,7 +5,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
-use svc_model::{ObjectRef, SmolStr};
+use svc_model::SmolStr;
 
 use super::row::{Context, RowKey};
 use super::*;
@@ -68,24 +68,24 @@ impl Engine {
         for zone in rebuilt.added {
             self.acquire_ident(None, zone);
         }
-        let mut moves: Vec<(ObjectRef, usize, KindId, ZoneId, IdentId)> = Vec::new();
-        for (reference, pod) in &self.pods {
+        let mut moves: Vec<(PodId, usize, KindId, ZoneId, IdentId)> = Vec::new();
+        for (id, pod) in self.pods.iter() {
+            let Some(facts) = self.pods.facts(id) else { continue };
             for (at, family) in Family::ALL.into_iter().enumerate() {
-                let Some(ip) = pod.facts.addresses.iter().find(|ip| Family::of(**ip) == family) else {
+                let Some(ip) = facts.addresses.iter().find(|ip| Family::of(**ip) == family) else {
                     continue;
                 };
-                let Some(Some(ident)) = pod.idents.get(at) else { continue };
+                let Some(ident) = pod.ident(family) else { continue };
                 let zone = self.zones.of(*ip);
-                if self.idents.get(*ident).is_some_and(|ident| ident.zone != zone) {
-                    moves.push((reference.clone(), at, pod.kind, zone, *ident));
+                if self.idents.get(ident).is_some_and(|ident| ident.zone != zone) {
+                    moves.push((id, at, pod.kind, zone, ident));
                 }
             }
         }
-        moves.sort_unstable();
-        for (reference, at, kind, zone, old) in moves {
+        for (id, at, kind, zone, old) in moves {
             let ident = self.acquire_ident(Some(kind), zone);
-            if let Some(slot) = self.pods.get_mut(&reference).and_then(|pod| pod.idents.get_mut(at)) {
-                *slot = Some(ident);
+            if let Some(slot) = self.pods.get_mut(id).and_then(|pod| pod.idents.get_mut(at)) {
+                *slot = ident;
             }
             self.release_ident(old);
         }
@@ -158,8 +158,6 @@ impl Engine {
         let Some(kind) = self.kinds.get_mut(id) else { return };
         kind.terms = terms;
         let old = core::mem::replace(&mut kind.rows, rows);
-        let of_policies = rows.filter(|_| !kind.is_host()).unwrap_or(NO_ROWS);
-        put(&mut self.kind_rows, id, of_policies, NO_ROWS);
         self.pending.idents.extend(&kind.idents);
         self.release_rows(old);
     }
@@ -191,7 +189,8 @@ impl Engine {
     /// look at what changed are touched.
     fn flush_idents(&mut self) {
         let mut moves: BTreeMap<Option<PeerId>, Vec<(IdentId, PeerKey)>> = BTreeMap::new();
-        for id in core::mem::take(&mut self.pending.idents) {
+        let pending = core::mem::take(&mut self.pending.idents);
+        for id in pending.iter().copied() {
             let Some(ident) = self.idents.get(id) else { continue };
             let key = self.peer_key(ident);
             let known = ident.peer.and_then(|peer| self.peers.get(peer));
@@ -212,12 +211,29 @@ impl Engine {
                 self.pending.touched.peers += 1;
                 if let Some(ident) = self.idents.get_mut(id) {
                     ident.peer = Some(peer);
-                    put(&mut self.ident_peers, id, peer, PeerId::MAX);
                 }
                 if let Some(old) = old {
                     self.release_peer(old);
                 }
             }
+        }
+        for id in pending {
+            self.settle(id);
+        }
+    }
+
+    fn settle(&mut self, id: IdentId) {
+        let Some(ident) = self.idents.get(id) else { return };
+        let kind = ident.kind.and_then(|kind| self.kinds.get(kind)).filter(|kind| !kind.is_host());
+        let place = Place {
+            peer: ident.peer.unwrap_or(PeerId::MAX),
+            rows: kind.and_then(|kind| kind.rows).unwrap_or(NO_ROWS),
+        };
+        if self.places.len() <= id as usize {
+            self.places.resize(id as usize + 1, NO_PLACE);
+        }
+        if let Some(slot) = self.places.get_mut(id as usize) {
+            *slot = place;
         }
     }
 
@@ -282,15 +298,5 @@ impl Engine {
                 }
             }
         }
-    }
-}
-
-/// Sets an element of a list that grows as needed.
-fn put<T: Clone>(list: &mut Vec<T>, at: u32, value: T, filler: T) {
-    if list.len() <= at as usize {
-        list.resize(at as usize + 1, filler);
-    }
-    if let Some(slot) = list.get_mut(at as usize) {
-        *slot = value;
     }
 }

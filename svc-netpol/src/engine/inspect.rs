@@ -22,7 +22,7 @@ impl Engine {
 
     /// Whether a term finds an end of a connection for sure.
     pub(crate) fn finds(&self, id: TermId, end: &End<'_>) -> bool {
-        let code = self.peers.get(end.peer).and_then(|peer| peer.key.has(id));
+        let code = self.peers.get(end.peer()).and_then(|peer| peer.key.has(id));
         code.is_some_and(|code| !code.is_maybe())
     }
 
@@ -78,9 +78,9 @@ impl Engine {
 
     /// Every Pod that has a peer in a family: with an address of it, or without any.
     pub(crate) fn pod_peers(&self, family: Family) -> impl Iterator<Item = (&ObjectRef, &Kind, PeerId)> {
-        self.pods.iter().filter_map(move |(reference, pod)| {
-            let ident = pod.idents.get(family as usize).copied().flatten()?;
-            Some((reference, self.kinds.get(pod.kind)?, self.idents.get(ident)?.peer?))
+        self.pods.iter().filter_map(move |(_, pod)| {
+            let ident = pod.ident(family)?;
+            Some((&pod.reference, self.kinds.get(pod.kind)?, self.idents.get(ident)?.peer?))
         })
     }
 
@@ -108,13 +108,14 @@ impl Engine {
     }
 
     pub(crate) fn pods_on<'a>(&'a self, node: &'a str) -> impl Iterator<Item = (&'a Kind, &'a [IpAddr])> {
-        let here = self.pods.values().filter(move |pod| pod.facts.node == node);
-        here.filter_map(|pod| Some((self.kinds.get(pod.kind)?, &*pod.facts.addresses)))
+        let pods = self.pods.iter().filter_map(|(id, pod)| Some((pod, self.pods.facts(id)?)));
+        pods.filter(move |(_, facts)| facts.node == node)
+            .filter_map(|(pod, facts)| Some((self.kinds.get(pod.kind)?, &*facts.addresses)))
     }
 
     /// The Pod that an address belongs to.
     pub(crate) fn pod_at(&self, ip: IpAddr) -> Option<&ObjectRef> {
-        self.by_address.get(&ip)?.first()
+        Some(&self.pods.get(*self.by_address.get(&ip)?.first()?)?.reference)
     }
 
     /// The peer that an address is, were it outside.
