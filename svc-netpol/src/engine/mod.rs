@@ -5,6 +5,7 @@
 //! *row* is what a set of policies says to each peer. A verdict is two look-ups, one in the row of each side.
 
 mod address;
+mod cells;
 mod count;
 mod flush;
 mod func;
@@ -164,12 +165,19 @@ pub(crate) const NO_ROWS: Rows = Rows { ingress: RowId::MAX, egress: RowId::MAX 
 /// What an ident comes to: all that a verdict asks of it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Place {
-    pub(crate) peer: PeerId,
+    pub(crate) peers: Peers,
     /// Those of its kind; [`NO_ROWS`] for what policies aren't about.
     pub(crate) rows: Rows,
 }
 
-const NO_PLACE: Place = Place { peer: PeerId::MAX, rows: NO_ROWS };
+const NO_PLACE: Place = Place { peers: Peers { own: PeerId::MAX, around: PeerId::MAX }, rows: NO_ROWS };
+
+/// What an end of a connection is to a row: first as itself, then as one of those around it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Peers {
+    pub(crate) own: PeerId,
+    pub(crate) around: PeerId,
+}
 
 /// A kind in a zone; no kind: the zone's external addresses.
 #[derive(Debug, Clone)]
@@ -177,14 +185,36 @@ pub(crate) struct Ident {
     pub(crate) kind: Option<KindId>,
     zone: ZoneId,
     refs: usize,
-    pub(crate) peer: Option<PeerId>,
+    /// The peers that it is; `None` until computed.
+    own: Option<PeerId>,
+    around: Option<PeerId>,
 }
 
+/// A class of peers.
+///
+/// Terms that look at a Pod's labels set it apart from the others around it: those in a namespace with such labels, at
+/// such addresses, with such named ports. *Everyone around* is a peer too, which all other terms find and which
+/// stands for every Pod there that a row doesn't look at closely. So a label that is new to the cluster concerns the
+/// rows that ask for it, and a namespace concerns a row once, however many kinds of Pods are in it.
 #[derive(Debug, Clone)]
 pub(crate) struct Peer {
     pub(crate) key: PeerKey,
-    /// How many idents are this peer.
+    /// How many idents are this peer, counted twice if they are both parts of it.
     refs: usize,
+    /// Whether it is everyone around.
+    wide: bool,
+    /// The terms by which rows know it: those that set it apart, or for everyone around, all.
+    own: Box<[Tagged]>,
+}
+
+impl Peer {
+    fn new(key: PeerKey, refs: usize, terms: &Terms) -> Self {
+        let apart: Box<[Tagged]> =
+            key.terms.iter().filter(|code| !terms.is_wide(code.id())).copied().collect();
+        let wide = apart.is_empty();
+        let own = if wide { key.terms.clone() } else { apart };
+        Self { key, refs, wide, own }
+    }
 }
 
 impl Default for Engine {

@@ -26,7 +26,7 @@ pub(crate) struct End<'a> {
 
 impl End<'_> {
     pub(crate) fn peer(&self) -> PeerId {
-        self.place.peer
+        self.place.peers.own
     }
 }
 
@@ -230,7 +230,7 @@ impl Engine {
             return Found::SelfTraffic;
         }
         match self.rows.get(row(subject.place.rows)) {
-            Some(row) => Found::Code(row, row.code(peer.place.peer, traffic.key())),
+            Some(row) => Found::Code(row, row.code(peer.place.peers, traffic.key())),
             None => Found::NotSubject,
         }
     }
