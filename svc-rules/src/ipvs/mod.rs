@@ -10,12 +10,14 @@ mod rules;
 mod server;
 mod set;
 mod sync;
+mod sysctl;
 
 use alloc::vec::Vec;
 
 pub use rules::jumps;
 pub use set::Set;
 pub use sync::{Proxy, Scope, Sync};
+pub use sysctl::{sysctls, timeouts};
 
 /// The device that holds the addresses of Services, of type `dummy`: `ip link add kube-ipvs0 type dummy`. It need not
 /// be up.
