@@ -41,25 +41,27 @@ impl Port {
             .filter(|k| k.plan.service.name == service.name && k.plan.service.protocol == service.protocol);
         let hash =
             known.map_or_else(|| ChainHash::of_port(&service.name, service.protocol), |known| known.hash);
-        // Both lists are sorted alike, so that a step through the old one finds each survivor.
-        let mut old = known.into_iter().flat_map(Self::hashed_endpoints).peekable();
+        let mut known = Known::new(known);
         let mut text = Vec::with_capacity(48);
         let endpoint_hashes = plan
             .endpoints
             .iter()
             .map(|endpoint| {
-                let key = (endpoint.ip, endpoint.port);
-                let mut ahead = old.clone();
-                if let Some((_, hash)) = ahead.find(|(old, _)| (old.ip, old.port) == key) {
-                    old = ahead;
-                    return hash;
-                }
-                text.clear();
-                text.socket(endpoint.ip, endpoint.port);
-                ChainHash::of_endpoint(&service.name, service.protocol, &text)
+                known.hash(endpoint).unwrap_or_else(|| {
+                    text.clear();
+                    text.socket(endpoint.ip, endpoint.port);
+                    ChainHash::of_endpoint(&service.name, service.protocol, &text)
+                })
             })
             .collect();
         Self { hash, endpoint_hashes, comments, plan }
+    }
+
+    /// The chains of endpoints, in an order to search in.
+    pub(super) fn sorted_endpoint_hashes(&self) -> Vec<ChainHash> {
+        let mut hashes = self.endpoint_hashes.to_vec();
+        hashes.sort_unstable();
+        hashes
     }
 
     fn hashed_endpoints(&self) -> impl Iterator<Item = (&Endpoint, ChainHash)> + Clone {
@@ -108,6 +110,49 @@ impl Port {
         for hash in self.endpoint_hashes.iter().copied() {
             visit(ServiceChain { hash, kind: ChainKind::Endpoint });
         }
+    }
+}
+
+/// The chains of all `ports`, in an order to search in.
+pub(super) fn sorted_chains(ports: &[Port]) -> Vec<ServiceChain> {
+    let mut chains = Vec::with_capacity(ports.iter().map(|port| port.endpoint_hashes.len() + 4).sum());
+    for port in ports {
+        port.for_each_chain(|chain| chains.push(chain));
+    }
+    chains.sort_unstable();
+    chains
+}
+
+/// The names that a port's endpoints already have.
+struct Known<'a> {
+    port: Option<&'a Port>,
+    /// Where the next endpoint stands, if it is a survivor with nothing gone before it: both lists are sorted alike.
+    next: usize,
+    /// Made when that fails for the first time.
+    sorted: Vec<(IpAddr, u16, usize)>,
+}
+
+impl<'a> Known<'a> {
+    fn new(port: Option<&'a Port>) -> Self {
+        Self { port, next: 0, sorted: Vec::new() }
+    }
+
+    fn hash(&mut self, endpoint: &Endpoint) -> Option<ChainHash> {
+        let port = self.port?;
+        let key = (endpoint.ip, endpoint.port);
+        let is_next = port.plan.endpoints.get(self.next).is_some_and(|old| (old.ip, old.port) == key);
+        if !is_next {
+            if self.sorted.is_empty() {
+                let old = port.plan.endpoints.iter().enumerate();
+                self.sorted = old.map(|(at, old)| (old.ip, old.port, at)).collect();
+                self.sorted.sort_unstable();
+            }
+            let at = self.sorted.binary_search_by(|old| (old.0, old.1).cmp(&key)).ok()?;
+            self.next = self.sorted.get(at)?.2;
+        }
+        let hash = port.endpoint_hashes.get(self.next).copied();
+        self.next += 1;
+        hash
     }
 }
 
@@ -372,7 +417,7 @@ impl Rules {
     /// The rules in a port's own chains.
     pub(super) fn service(&self, port: &Port, sink: &mut impl Sink) {
         self.traffic(port, sink);
-        self.endpoints(port, sink);
+        self.endpoints(port, |_| true, sink);
     }
 
     /// Those in the chains that lead to endpoints.
@@ -508,15 +553,16 @@ impl Rules {
         }
     }
 
-    /// Those in the chains of single endpoints.
-    pub(super) fn endpoints(&self, port: &Port, sink: &mut impl Sink) {
+    /// Those in the chains of single endpoints, of which `wanted` picks. They depend on nothing but the Service port,
+    /// whether there are comments, and the endpoint's address.
+    pub(super) fn endpoints(&self, port: &Port, wanted: impl Fn(ChainHash) -> bool, sink: &mut impl Sink) {
         let service = &port.plan.service;
         let comment = |w: &mut Vec<u8>| {
             if port.comments == Comments::All {
                 w.text("-m comment --comment ").text(service.name.as_safe_str()).text(" ");
             }
         };
-        for (endpoint, hash) in port.hashed_endpoints() {
+        for (endpoint, hash) in port.hashed_endpoints().filter(|(_, hash)| wanted(*hash)) {
             let chain = ServiceChain { hash, kind: ChainKind::Endpoint };
             // An endpoint that reaches itself through the Service must see an address that it answers through
             // the node.

@@ -14,7 +14,7 @@ use svc_model::{ObjectRef, Service};
 use super::chain::{Chain, ChainKind, ServiceChain, SharedChain};
 use super::delta::Delta;
 use super::index::Index;
-use super::rules::{Comments, Lines, Port, Rules};
+use super::rules::{Comments, Lines, Port, Rules, sorted_chains};
 use super::text::Text;
 use crate::config::ProxyConfig;
 use crate::plan::{ConntrackCleanup, PortPlan, ServicePort, Skipped, service_ports};
@@ -324,9 +324,14 @@ impl Proxy {
 
     /// Finds the chains that Services had and no longer need.
     fn find_stale(&mut self, mode: Mode) {
-        for ports in self.written.values() {
-            for port in ports {
-                port.for_each_chain(|chain| _ = self.stale.insert(chain));
+        for (name, old) in &self.written {
+            let now = sorted_chains(self.index.get(name));
+            for port in old {
+                port.for_each_chain(|chain| {
+                    if now.binary_search(&chain).is_err() {
+                        self.stale.insert(chain);
+                    }
+                });
             }
         }
         if self.stale.is_empty() {
@@ -386,7 +391,7 @@ impl Proxy {
             let ports = || services.iter().copied().flatten();
             ports().for_each(|port| port.for_each_chain(|chain| lines.chain(Chain::Service(chain))));
             // In this order the tool needs about half the time.
-            ports().for_each(|port| self.rules.endpoints(port, lines));
+            ports().for_each(|port| self.rules.endpoints(port, |_| true, lines));
             ports().for_each(|port| self.rules.traffic(port, lines));
         }
         lines.0.text("COMMIT\n");

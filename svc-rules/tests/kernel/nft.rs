@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use svc_rules::nft::Ruleset;
-use svc_rules::nftables::{Proxy, Scope};
+use svc_rules::nftables::{Layout, Proxy, Scope};
 use svc_rules::packet::{Family, Transport};
 
 use crate::Scenario;
@@ -12,16 +12,20 @@ use crate::cluster::{cache, cluster_ip, config, objects, probes, slice};
 use crate::lab::{Lab, Place};
 use crate::probe::{Expect, Probe, check, check_affinity};
 
-pub(crate) const SCENARIOS: [Scenario; 4] = [
-    ("nft_ipv4_updates", || updates(Family::V4)),
-    ("nft_ipv6_updates", || updates(Family::V6)),
-    ("nft_ipv4_connections", || connections(Family::V4)),
-    ("nft_ipv6_connections", || connections(Family::V6)),
+pub(crate) const SCENARIOS: [Scenario; 8] = [
+    ("nft_ipv4_updates", || updates(Family::V4, Layout::Reference)),
+    ("nft_ipv6_updates", || updates(Family::V6, Layout::Reference)),
+    ("nft_ipv4_connections", || connections(Family::V4, Layout::Reference)),
+    ("nft_ipv6_connections", || connections(Family::V6, Layout::Reference)),
+    ("nft_flat_ipv4_updates", || updates(Family::V4, Layout::Flat)),
+    ("nft_flat_ipv6_updates", || updates(Family::V6, Layout::Flat)),
+    ("nft_flat_ipv4_connections", || connections(Family::V4, Layout::Flat)),
+    ("nft_flat_ipv6_connections", || connections(Family::V6, Layout::Flat)),
 ];
 
-fn connections(family: Family) {
+fn connections(family: Family, layout: Layout) {
     let lab = Lab::new();
-    let text = table(family);
+    let text = table(family, layout);
     lab.run(Place::Node, "nft", &["-f", "-"], &text).unwrap_or_else(|error| panic!("{error}\n{text}"));
     let sent = Ruleset::parse(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
     let listed = lab.run(Place::Node, "nft", &["list", "ruleset"], "").unwrap();
@@ -39,9 +43,11 @@ fn connections(family: Family) {
     for probe in all {
         check(&lab, &host, |host, packet| rules.walk(host, packet), probe);
     }
-    for from in [Place::Pod1, Place::Outside] {
+    for (from, transport) in
+        [(Place::Pod1, Transport::TCP), (Place::Outside, Transport::TCP), (Place::Pod2, Transport::UDP)]
+    {
         let to = cluster_ip("sticky", family);
-        check_affinity(&lab, &mut host, |host, packet| rules.walk(host, packet), from, Transport::TCP, to);
+        check_affinity(&lab, &mut host, |host, packet| rules.walk(host, packet), from, transport, to);
     }
 }
 
@@ -58,9 +64,9 @@ fn check_json(lab: &Lab, rules: &Ruleset, family: Family) {
 }
 
 /// What the proxy writes for the lab's Services.
-fn table(family: Family) -> String {
+fn table(family: Family, layout: Layout) -> String {
     let (services, slices) = objects(family);
-    let mut proxy = Proxy::new(config(family));
+    let mut proxy = Proxy::with_layout(config(family), layout);
     for service in &services {
         assert_eq!(proxy.apply(service), []);
     }
@@ -71,11 +77,11 @@ fn table(family: Family) -> String {
 
 /// Transactions of changes alone leave in the kernel what the interpreter makes of them, and that is what a proxy that
 /// starts anew writes, but for chains that wait empty for their deletion.
-fn updates(family: Family) {
+fn updates(family: Family, layout: Layout) {
     let lab = Lab::bare();
     let (services, slices) = objects(family);
     let mut slices = cache(&slices);
-    let mut proxy = Proxy::new(config(family));
+    let mut proxy = Proxy::with_layout(config(family), layout);
     for service in &services {
         let _ = proxy.apply(service);
     }
@@ -100,7 +106,7 @@ fn updates(family: Family) {
         let kernel = Ruleset::parse(&listed).unwrap_or_else(|error| panic!("{error}\n{listed}"));
         assert_eq!(kernel.commands(), model.commands(), "step {number}");
 
-        let mut fresh = Proxy::new(config(family));
+        let mut fresh = Proxy::with_layout(config(family), layout);
         for service in &services {
             let _ = fresh.apply(service);
         }
