@@ -56,10 +56,11 @@ fn layouts(c: &mut Criterion) {
             sync(&mut held, &slices, Scope::Full, &mut out);
             let memory = resident().saturating_sub(before);
             let full = out.len();
+            let states = [0, 1].map(|round| uniform::slice(size / 2, ENDPOINTS, round));
             let mut round = 0;
             let mut change = |slices: &mut SliceCache, out: &mut String| {
                 round += 1;
-                held.touch(&slices.apply(&uniform::slice(size / 2, ENDPOINTS, round % 2)));
+                held.touch(&slices.apply(&states[round % 2]));
                 sync(&mut held, slices, Scope::Changes, out);
                 out.len()
             };

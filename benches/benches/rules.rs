@@ -54,11 +54,11 @@ fn rules(c: &mut Criterion) {
         sync(&mut proxy, &slices, Mode::Full, &mut out);
         let held = resident().saturating_sub(before);
         let full = out.len();
-        let change = |round: usize| uniform::slice(size / 2, ENDPOINTS, round % 2);
+        let states = [uniform::slice(size / 2, ENDPOINTS, 0), uniform::slice(size / 2, ENDPOINTS, 1)];
         let mut round = 0;
         let mut one = |proxy: &mut Proxy, slices: &mut SliceCache, mode: Mode, out: &mut Vec<u8>| {
             round += 1;
-            proxy.touch(&slices.apply(&change(round)));
+            proxy.touch(&slices.apply(&states[round % 2]));
             sync(proxy, slices, mode, out);
             out.len()
         };

@@ -41,6 +41,13 @@ impl Ruleset {
     pub fn table(&self, family: TableFamily, name: &str) -> Option<&Table> {
         self.tables.get(&(family, name.into()))
     }
+
+    /// The same with only those tables.
+    #[must_use]
+    pub fn filtered(&self, keep: impl Fn(&Table) -> bool) -> Self {
+        let kept = self.tables.iter().filter(|(_, table)| keep(table));
+        Self { tables: kept.map(|(key, table)| (key.clone(), table.clone())).collect() }
+    }
 }
 
 /// Family of a table.
@@ -346,6 +353,11 @@ impl Set {
         self.elements.is_empty()
     }
 
+    /// The element with this very key.
+    pub fn get(&self, key: &[Datum]) -> Option<&Element> {
+        self.elements.get(key)
+    }
+
     /// The element that a key of exact values is (within).
     pub fn find(&self, key: &[Datum]) -> Option<&Element> {
         match self.elements.get(key) {
@@ -562,7 +574,7 @@ pub enum Statement {
 
 impl Statement {
     /// Chains that it can lead to.
-    pub(super) fn chains(&self) -> Vec<&SmolStr> {
+    pub fn chains(&self) -> Vec<&SmolStr> {
         match self {
             Self::Verdict(verdict) => verdict.chain().into_iter().collect(),
             Self::VerdictMap(_, MapRef::Inline(map)) => {
@@ -573,7 +585,7 @@ impl Statement {
     }
 
     /// Sets and maps that it consults.
-    pub(super) fn sets(&self) -> Vec<&SmolStr> {
+    pub fn sets(&self) -> Vec<&SmolStr> {
         let mut all = Vec::new();
         match self {
             Self::Match { left, right, .. } => {

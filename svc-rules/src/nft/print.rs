@@ -51,9 +51,7 @@ impl Table {
         }
         for (name, set) in self.sets() {
             for (key, element) in set.elements() {
-                write!(out, "add element {at} {name} {{ {}", tuple_text(key, &set.key))?;
-                element.write(set, out)?;
-                out.push_str(" }\n");
+                writeln!(out, "add element {at} {name} {{ {} }}", set.element_text(key, element))?;
             }
         }
         Ok(())
@@ -61,6 +59,14 @@ impl Table {
 }
 
 impl Chain {
+    /// What follows its name where it is declared: nothing, or options in braces.
+    pub fn declaration(&self) -> String {
+        let mut out = String::new();
+        // Writing to a String cannot fail.
+        let _ = self.write_head(&mut out);
+        out.trim_start().into()
+    }
+
     fn write_head(&self, out: &mut String) -> fmt::Result {
         if self.base.is_none() && self.comment.is_none() {
             return Ok(());
@@ -86,6 +92,22 @@ impl Chain {
 }
 
 impl Set {
+    /// What follows its name where it is declared: its type and options in braces.
+    pub fn declaration(&self) -> String {
+        let mut out = String::new();
+        // Writing to a String cannot fail.
+        let _ = self.write_head(&mut out);
+        out
+    }
+
+    /// An element as it is written: its key, and in a map what it stands for.
+    pub fn element_text(&self, key: &[Datum], element: &Element) -> String {
+        let mut out = tuple_text(key, &self.key);
+        // Writing to a String cannot fail.
+        let _ = element.write(self, &mut out);
+        out
+    }
+
     fn write_head(&self, out: &mut String) -> fmt::Result {
         match (&self.like, &self.value) {
             (Some((key, Some(value))), _) => write!(out, "{{ typeof {key} : {value}")?,
