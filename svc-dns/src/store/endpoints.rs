@@ -46,8 +46,9 @@ impl Proto {
         }
     }
 
+    /// Whether it is called so, in lower case.
     fn is(self, text: &[u8]) -> bool {
-        matches!(self, Self::Known(protocol) if protocol.as_str().as_bytes().eq_ignore_ascii_case(text))
+        self.label().and_then(|label| label.get(2..)) == Some(text)
     }
 }
 
@@ -78,7 +79,7 @@ impl Port {
     }
 }
 
-/// Which ports a name asks for; empty text asks for all.
+/// Which ports a name asks for, in lower case; empty text asks for all.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Ports<'q> {
     pub(crate) port: &'q [u8],
@@ -87,7 +88,8 @@ pub(crate) struct Ports<'q> {
 
 impl Ports<'_> {
     pub(crate) fn take(&self, port: &Port) -> bool {
-        (self.port.is_empty() || port.name.as_bytes().eq_ignore_ascii_case(self.port))
+        let name = port.name.as_bytes();
+        (self.port.is_empty() || name == self.port || name.eq_ignore_ascii_case(self.port))
             && (self.protocol.is_empty() || port.protocol.is(self.protocol))
     }
 
