@@ -1,3 +1,4 @@
 //! Criterion benches, the cluster generator and the side-by-side runs.
 
+pub mod differential;
 pub mod generate;
