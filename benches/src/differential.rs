@@ -18,7 +18,7 @@ use serde_json::Value;
 use crate::generate::Random;
 
 pub use player::{Peer, Player};
-pub use shrink::shrink;
+pub use shrink::{isolate, shrink};
 
 /// What can be compared.
 #[derive(Clone, Copy, Debug)]

