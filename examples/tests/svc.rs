@@ -296,3 +296,117 @@ fn the_seed_manifests_together_lead_where_they_say() {
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("say --mode iptables"));
 }
+
+/// A file with this text, to be read by `svc`.
+fn scratch(name: &str, text: &str) -> String {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::write(&path, text).expect("the folder for temporary files can be written to");
+    path.to_str().expect("UTF-8").to_owned()
+}
+
+/// What `svc rules` writes is what `svc audit` wants to find; without a line of it, it says whose line that is.
+#[test]
+fn an_audit_finds_what_is_missing_in_either_mode() {
+    let shop = manifests(SHOP);
+    let shop = shop.to_str().unwrap();
+    let cases = [
+        (
+            "iptables",
+            "--iptables-save",
+            "-A KUBE-SERVICES -m comment --comment \"shop/orders:http cluster IP\"",
+        ),
+        ("nftables", "--nft", "add element ip kube-proxy service-ips { "),
+    ];
+    for (mode, option, line) in cases {
+        let (rules, code) = run(&["rules", "-f", shop, "--mode", mode]);
+        assert_eq!(code, 0);
+        let jumps = "-A PREROUTING -j KUBE-SERVICES";
+        assert_eq!(rules.contains(jumps), false, "restore input has no jumps");
+        let file = scratch(&format!("whole-{mode}"), &rules);
+        let (found, code) = run(&["audit", "-f", shop, option, &file]);
+        let only_jumps = found.lines().all(|line| !line.contains("shop/"));
+        assert!(only_jumps && (code == 0 || mode == "iptables"), "{mode}: {found}");
+
+        let damaged: Vec<_> = {
+            let mut done = false;
+            let first = |text: &&str| {
+                let gone = !done && text.starts_with(line) && text.contains("orders");
+                done |= gone;
+                !gone
+            };
+            let mut first = first;
+            rules.lines().filter(|line| first(line)).collect()
+        };
+        assert_eq!(damaged.len() + 1, rules.lines().count(), "{mode}: no line {line}");
+        let file = scratch(&format!("damaged-{mode}"), &format!("{}\n", damaged.join("\n")));
+        let (found, code) = run(&["audit", "-f", shop, option, &file, "-o", "json"]);
+        assert_eq!(code, 1);
+        let found: serde_json::Value = serde_json::from_str(&found).unwrap();
+        let ours: Vec<_> = found["findings"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|finding| finding["service"] == "shop/orders:http" || finding["service"] == "shop/orders")
+            .collect();
+        assert!(!ours.is_empty(), "{mode}: {found}");
+        let (repair, _) = run(&["audit", "-f", shop, option, &file, "--repair"]);
+        assert_eq!(found["repair"], repair, "{mode}");
+        assert!(repair.contains("orders"), "{mode}: {repair}");
+    }
+    let output = svc(&["audit", "-f", shop]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--nft"));
+}
+
+const CART: &str = "apiVersion: v1\nkind: Service\nmetadata: {namespace: shop, name: cart}\n\
+    spec: {clusterIP: 10.96.0.7, ports: [{name: http, port: 80}]}\n---\n\
+    apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n\
+    metadata: {namespace: shop, name: cart-1, labels: {kubernetes.io/service-name: cart}}\naddressType: IPv4\n\
+    endpoints: [{addresses: [10.0.0.1]}]\nports: [{name: http, port: 8080}]\n";
+
+#[test]
+fn a_diff_shows_what_comes_and_goes_in_either_mode() {
+    let old = scratch("diff-old.yaml", CART);
+    let new = scratch("diff-new.yaml", &CART.replace("10.0.0.1", "10.0.0.2"));
+    for (mode, gone, come) in [
+        (
+            "iptables",
+            "- -p tcp -m comment --comment \"shop/cart:http\" -m tcp -j DNAT --to-destination 10.0.0.1:8080",
+            "10.0.0.2:8080",
+        ),
+        ("nftables", "map { 0 : 10.0.0.1 . 8080 }", "map { 0 : 10.0.0.2 . 8080 }"),
+    ] {
+        let (text, code) = run(&["rules", "--mode", mode, "--diff", &old, &new]);
+        assert_eq!(code, 1, "{text}");
+        assert!(
+            text.lines().any(|line| line.starts_with("- ") && line.contains(gone.trim_start_matches("- "))),
+            "{text}"
+        );
+        assert!(text.lines().any(|line| line.starts_with("+ ") && line.contains(come)), "{text}");
+        let (text, code) = run(&["rules", "--mode", mode, "--diff", &old, &old]);
+        assert_eq!((text.as_str(), code), ("", 0));
+    }
+}
+
+#[test]
+fn a_move_to_another_mode_is_reported_service_by_service() {
+    let shop = manifests(SHOP);
+    let shop = shop.to_str().unwrap();
+    let (text, code) = run(&["rules", "-f", shop, "--migrate", "iptables", "nftables", "-o", "json"]);
+    assert_eq!(code, 1);
+    let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let changes = report["changes"].as_array().unwrap();
+    assert!(changes.iter().all(|change| change["difference"].is_string()), "{text}");
+    let local = changes.iter().find(|change| change["difference"] == "localhost-node-ports").unwrap();
+    assert_eq!(local["clients"], serde_json::json!(["node"]));
+    assert_eq!(local["to"], "the node itself");
+    let explained = report["differences"].as_array().unwrap();
+    assert!(explained.iter().any(|known| known["name"] == "localhost-node-ports"), "{text}");
+    let (table, code) = run(&["rules", "-f", shop, "--migrate", "iptables", "nftables"]);
+    assert_eq!(code, 1);
+    assert!(table.contains("localhost-node-ports: ") && table.contains("to do: "), "{table}");
+    let (text, code) = run(&["rules", "-f", shop, "--migrate", "nftables", "nftables"]);
+    assert_eq!((code, text.contains("nothing changes")), (0, true), "{text}");
+    let output = svc(&["rules", "-f", shop, "--migrate", "iptables", "userspace"]);
+    assert_eq!(output.status.code(), Some(2));
+}

@@ -11,6 +11,7 @@ pub mod ipset;
 pub mod iptables;
 pub mod ipvsadm;
 mod loaded;
+pub mod migrate;
 pub mod nft;
 pub mod nftables;
 pub mod outcome;

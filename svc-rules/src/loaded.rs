@@ -11,6 +11,7 @@ use crate::config::ProxyConfig;
 use crate::host::Host;
 use crate::iptables::{self, StaleChains, jumps};
 use crate::packet::Family;
+use crate::settle::ProxyMode;
 use crate::walk::Kernel;
 use crate::xtables::RestoreMode;
 use crate::{nft, nftables, xtables};
@@ -35,6 +36,16 @@ impl Layout {
         match self {
             Self::Iptables => "iptables",
             Self::Nftables => "nftables",
+        }
+    }
+
+    /// How kube-proxy writes in a mode.
+    #[must_use]
+    pub const fn of(mode: ProxyMode) -> Option<Self> {
+        match mode {
+            ProxyMode::Iptables => Some(Self::Iptables),
+            ProxyMode::Nftables => Some(Self::Nftables),
+            ProxyMode::Ipvs => None,
         }
     }
 

@@ -5,13 +5,11 @@ use std::net::{IpAddr, SocketAddr};
 use anyhow::{Result, bail};
 use ipnet::IpNet;
 use serde::Serialize;
-use svc_model::{IpFamily, Node, Protocol};
+use svc_model::{IpFamily, Protocol};
+use svc_rules::Layout;
 use svc_rules::host::Host;
-use svc_rules::iptables::{self, StaleChains};
-use svc_rules::outcome::{self, SourceNat, Verdict, Walk};
-use svc_rules::packet::{Family, Packet, Transport};
-use svc_rules::xtables::{self, RestoreMode};
-use svc_rules::{ProxyConfig, ProxyMode, nft, nftables};
+use svc_rules::outcome::{self, SourceNat, Verdict};
+use svc_rules::packet::{Packet, Transport};
 
 use super::{Request, Source};
 use crate::world::World;
@@ -77,8 +75,11 @@ pub(super) fn walk(
     let node = world.node(entry_node(world, request, source, addresses).as_deref())?;
     let name = node.metadata.name.to_string();
     let family = addresses.first().map_or(IpFamily::Ipv4, |ip| IpFamily::of(*ip));
-    let rules = Rules::of(world, &node, family, mode)?;
-    let host = host(world, &name);
+    let Some(layout) = Layout::of(mode) else {
+        bail!("packets aren't traced through IPVS yet: say --mode iptables or nftables");
+    };
+    let rules = world.rules(layout, &world.proxy_config(&node, family, mode)?);
+    let host = rules.host(host(world, &name));
     let mut walked = Walked {
         step: RulesStep { mode: mode.as_str(), node: name.clone(), hits: Vec::new() },
         ends: Vec::new(),
@@ -196,60 +197,6 @@ fn entry_node(world: &World, request: &Request<'_>, source: &Source, addresses: 
             _ => None,
         })
     })
-}
-
-/// The rules of a node, as its kernel would have them after a full sync.
-enum Rules {
-    Iptables(xtables::Ruleset),
-    Nftables(nft::Ruleset),
-}
-
-impl Rules {
-    fn of(world: &World, node: &Node, family: IpFamily, mode: ProxyMode) -> Result<Self> {
-        let config = world.proxy_config(node, family, mode)?;
-        match mode {
-            ProxyMode::Iptables => Self::iptables(world, config),
-            ProxyMode::Nftables => Self::nftables(world, config),
-            ProxyMode::Ipvs => {
-                bail!("packets aren't traced through IPVS yet: say --mode iptables or nftables")
-            }
-        }
-    }
-
-    fn iptables(world: &World, config: ProxyConfig) -> Result<Self> {
-        let family = match config.family {
-            IpFamily::Ipv4 => Family::V4,
-            IpFamily::Ipv6 => Family::V6,
-        };
-        let jumps: Vec<_> = iptables::jumps(&config).collect();
-        let mut proxy = iptables::Proxy::new(config);
-        proxy.replace_all(world.cluster.services().iter().map(|service| &**service));
-        let mut text = Vec::new();
-        let _ = proxy.sync(&world.endpoints, iptables::Mode::Full, StaleChains::Delete, &mut text);
-        let mut rules = xtables::Ruleset::parse(&String::from_utf8(text)?, family)?;
-        for jump in jumps {
-            let line = format!("*{}\n-I {} {}\nCOMMIT\n", jump.table, jump.from, jump.rule());
-            rules.restore(&line, RestoreMode::Keep)?;
-        }
-        Ok(Self::Iptables(rules))
-    }
-
-    fn nftables(world: &World, config: ProxyConfig) -> Result<Self> {
-        let mut proxy = nftables::Proxy::new(config);
-        for service in world.cluster.services().iter() {
-            let _ = proxy.apply(service);
-        }
-        let mut text = String::new();
-        let _ = proxy.sync(&world.endpoints, nftables::Scope::Full, &mut text);
-        Ok(Self::Nftables(nft::Ruleset::parse(&text)?))
-    }
-
-    fn walk(&self, host: &Host, packet: &Packet) -> Walk {
-        match self {
-            Self::Iptables(rules) => rules.walk(host, packet),
-            Self::Nftables(rules) => rules.walk(host, packet),
-        }
-    }
 }
 
 /// A node with an interface to the outside and one to its Pods and those of other nodes.

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
+use svc_rules::audit::{self, Audit};
 use svc_rules::nft::Ruleset;
 use svc_rules::nftables::{Proxy, Scope};
 use svc_rules::packet::{Family, Transport};
@@ -12,7 +13,9 @@ use crate::cluster::{cache, cluster_ip, config, objects, probes, slice};
 use crate::lab::{Lab, Place};
 use crate::probe::{Expect, Probe, check, check_affinity};
 
-pub(crate) const SCENARIOS: [Scenario; 4] = [
+pub(crate) const SCENARIOS: [Scenario; 6] = [
+    ("nft_ipv4_audit", || audit(Family::V4)),
+    ("nft_ipv6_audit", || audit(Family::V6)),
     ("nft_ipv4_updates", || updates(Family::V4)),
     ("nft_ipv6_updates", || updates(Family::V6)),
     ("nft_ipv4_connections", || connections(Family::V4)),
@@ -117,4 +120,69 @@ fn updates(family: Family) {
         };
         assert_eq!(lines(&model), lines(&whole), "step {number}");
     }
+}
+
+/// A table that was tampered with is found out from what nft prints, as text and as JSON, and repaired.
+fn audit(family: Family) {
+    let lab = Lab::bare();
+    let (services, slices) = objects(family);
+    let (config, slices) = (config(family), cache(&slices));
+    let nft = |text: &str| {
+        lab.run(Place::Node, "nft", &["-f", "-"], text).unwrap_or_else(|error| panic!("{error}\n{text}"))
+    };
+    let run = |rules: &Ruleset| audit::nftables(&config, &services, &slices, rules);
+    let check = || {
+        let listed = lab.run(Place::Node, "nft", &["list", "ruleset"], "").unwrap();
+        let audit = run(&Ruleset::parse(&listed).unwrap_or_else(|error| panic!("{error}\n{listed}")));
+        #[cfg(feature = "json")]
+        {
+            let listed = lab.run(Place::Node, "nft", &["-j", "list", "ruleset"], "").unwrap();
+            let read = Ruleset::from_json(&listed).unwrap_or_else(|error| panic!("{error}\n{listed}"));
+            assert_eq!(run(&read), audit);
+        }
+        audit
+    };
+    nft(&table(family));
+    assert_eq!(check(), Audit::default());
+
+    let whole = Ruleset::parse(&table(family)).unwrap();
+    let ours = whole.tables()[0];
+    let at = format!("{} {}", ours.family.name(), ours.name);
+    let chain = |service: &str| {
+        let chains = ours.chains().into_iter().map(|(name, _)| name.as_str());
+        chains.into_iter().find(|name| name.starts_with("service-") && name.contains(service)).unwrap()
+    };
+    let affinity = ours.sets().into_iter().find(|(name, _)| name.starts_with("affinity-")).unwrap().0;
+    let web = cluster_ip("web", family).ip();
+    let none = cluster_ip("none", family).ip();
+    // Each by itself, and at last all of them.
+    let damage = [
+        format!("flush chain {at} {}", chain("lab/web/tcp")),
+        format!("delete element {at} service-ips {{ {web} . tcp . 80 }}"),
+        format!(
+            "delete element {at} no-endpoint-services {{ {none} . tcp . 80 }}\nadd element {at} no-endpoint-services {{ {none} . tcp . 80 : drop }}"
+        ),
+        format!(
+            "add chain {at} service-OLDOLDOL-lab/old/tcp/tcp\nadd rule {at} service-OLDOLDOL-lab/old/tcp/tcp drop"
+        ),
+        format!(
+            "flush chain {at} nat-postrouting\ndelete chain {at} nat-postrouting\nadd chain {at} nat-postrouting {{ type nat hook postrouting priority 90 ; }}"
+        ),
+        format!(
+            "insert rule {at} {} update @{affinity} {{ {} saddr timeout 5s }}",
+            chain("lab/sticky/udp"),
+            ours.family.name()
+        ),
+        format!("delete table {at}"),
+    ];
+    for (number, text) in damage.iter().enumerate() {
+        nft(text);
+        let found = check();
+        assert!(!found.findings.is_empty(), "damage {number}: {text}");
+        nft(&found.repair);
+        assert_eq!(check(), Audit::default(), "damage {number}: {text}");
+    }
+    nft(&damage[..damage.len() - 1].join("\n"));
+    nft(&check().repair);
+    assert_eq!(check(), Audit::default());
 }

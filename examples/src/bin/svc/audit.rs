@@ -2,14 +2,15 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use svc_examples::output::{BAD, DIM, Format, GOOD, styled, write_data};
-use svc_rules::audit::{self, Finding};
-use svc_rules::xtables::Ruleset;
+use svc_examples::world::World;
+use svc_rules::audit::{self, Audit, Finding};
+use svc_rules::{ProxyConfig, nft, xtables};
 
 use crate::common::{InputArgs, OutputArgs, write_notes};
 use crate::rules::{FamilyArg, configuration};
@@ -21,18 +22,29 @@ pub(crate) struct Args {
     input: InputArgs,
     #[command(flatten)]
     output: OutputArgs,
-    /// What `iptables-save` (or `ip6tables-save`) printed on the node.
-    #[arg(long, value_name = "FILE|-")]
-    iptables_save: PathBuf,
+    #[command(flatten)]
+    found: Found,
     /// The node; the first by name if not given.
     #[arg(long)]
     node: Option<String>,
     /// Address family.
     #[arg(long, value_enum, default_value_t)]
     family: FamilyArg,
-    /// Print only the input for `iptables-restore --noflush` that repairs the node.
+    /// Print only what repairs the node: input for `iptables-restore --noflush`, or for `nft -f`.
     #[arg(long)]
     repair: bool,
+}
+
+/// What the node's tools printed, which tells its mode as well.
+#[derive(clap::Args)]
+#[group(required = true, multiple = false)]
+struct Found {
+    /// What `iptables-save` (or `ip6tables-save`) printed on the node.
+    #[arg(long, value_name = "FILE|-")]
+    iptables_save: Option<PathBuf>,
+    /// What `nft list ruleset` or `nft -j list ruleset` printed on the node.
+    #[arg(long, value_name = "FILE|-")]
+    nft: Option<PathBuf>,
 }
 
 #[derive(Serialize)]
@@ -48,7 +60,7 @@ struct Row {
     #[serde(skip_serializing_if = "Option::is_none")]
     service: Option<String>,
     table: &'static str,
-    chain: String,
+    place: String,
     text: String,
 }
 
@@ -57,26 +69,58 @@ impl From<&Finding> for Row {
         Self {
             service: finding.service.as_ref().map(ToString::to_string),
             table: finding.table,
-            chain: finding.chain.to_string(),
+            place: finding.place.to_string(),
             text: finding.to_string(),
         }
     }
 }
 
-pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<ExitCode> {
-    let world = args.input.world()?;
-    let (_, config) = configuration(&world, args.node.as_deref(), args.family.model(), Some("iptables"))?;
-    let place = args.iptables_save.display().to_string();
-    let text = if place == "-" {
+/// The text of a file, or of standard input.
+fn read(path: &Path) -> Result<String> {
+    if path == Path::new("-") {
         let mut text = String::new();
         std::io::stdin().read_to_string(&mut text)?;
-        text
-    } else {
-        fs::read_to_string(&args.iptables_save).with_context(|| place.clone())?
-    };
-    let found = Ruleset::parse(&text, args.family.packet()).with_context(|| place)?;
+        return Ok(text);
+    }
+    fs::read_to_string(path).with_context(|| path.display().to_string())
+}
+
+fn iptables(args: &Args, world: &World, config: &ProxyConfig, path: &Path) -> Result<Audit> {
+    let found = xtables::Ruleset::parse(&read(path)?, args.family.packet());
+    let found = found.with_context(|| path.display().to_string())?;
     let services = world.cluster.services().iter().map(|service| &**service);
-    let audit = audit::iptables(&config, services, &world.endpoints, &found);
+    Ok(audit::iptables(config, services, &world.endpoints, &found))
+}
+
+fn nftables(world: &World, config: &ProxyConfig, path: &Path) -> Result<Audit> {
+    let text = read(path)?;
+    let place = || path.display().to_string();
+    let found = if text.trim_start().starts_with('{') {
+        nft::Ruleset::from_json(&text).with_context(place)?
+    } else {
+        nft::Ruleset::parse(&text).with_context(place)?
+    };
+    let services = world.cluster.services().iter().map(|service| &**service);
+    Ok(audit::nftables(config, services, &world.endpoints, &found))
+}
+
+pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<ExitCode> {
+    let world = args.input.world()?;
+    let config = |mode| configuration(&world, args.node.as_deref(), args.family.model(), Some(mode));
+    let Found { iptables_save, nft } = &args.found;
+    let (config, audit, tool) = match (iptables_save, nft) {
+        (Some(path), _) => {
+            let (_, config) = config("iptables")?;
+            let audit = iptables(args, &world, &config, path)?;
+            (config, audit, "iptables-restore --noflush")
+        }
+        (None, Some(path)) => {
+            let (_, config) = config("nftables")?;
+            let audit = nftables(&world, &config, path)?;
+            (config, audit, "nft -f")
+        }
+        (None, None) => bail!("say --iptables-save FILE or --nft FILE"),
+    };
     if args.repair {
         out.write_all(audit.repair.as_bytes())?;
     } else if args.output.output == Format::Table {
@@ -90,7 +134,7 @@ pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<ExitCode> {
                 styled(GOOD, format_args!("node {} has the rules it should have", config.node_name))
             )?;
         } else {
-            writeln!(out, "{}", styled(DIM, "--repair prints the input for iptables-restore --noflush"))?;
+            writeln!(out, "{}", styled(DIM, format_args!("--repair prints the input for {tool}")))?;
         }
         write_notes(out, &world.notes)?;
     } else {

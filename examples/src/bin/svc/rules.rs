@@ -1,20 +1,23 @@
 //! `svc rules`: the rules that a node gets, whole or as a change, and what changes between two sets of manifests.
 
-use std::collections::BTreeSet;
+mod diff;
+mod migrate;
+
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use svc_examples::input::Input;
-use svc_examples::output::{BAD, BOLD, DIM, GOOD, styled};
+use svc_examples::output::{DIM, styled};
 use svc_examples::world::World;
 use svc_model::{IpFamily, Kind};
 use svc_rules::iptables::{Mode, Proxy, Sections, StaleChains};
 use svc_rules::packet::Family;
 use svc_rules::policy::{self, Refusal};
-use svc_rules::xtables::Ruleset;
-use svc_rules::{ProxyConfig, ProxyMode, nftables};
+use svc_rules::{Layout, ProxyConfig, ProxyMode, nftables};
+
+use crate::common::OutputArgs;
 
 /// Options of `svc rules`.
 #[derive(clap::Args)]
@@ -56,6 +59,18 @@ pub(crate) struct Args {
     /// Which rules change between two sets of manifests.
     #[arg(long, num_args = 2, value_names = ["A", "B"], conflicts_with_all = ["filename", "size", "since"])]
     diff: Option<Vec<PathBuf>>,
+    /// What changes for each Service when the node's proxy moves from one mode to another. Exit code 1 if anything
+    /// does.
+    #[arg(long, num_args = 2, value_names = ["FROM", "TO"], value_parser = layout,
+        conflicts_with_all = ["mode", "size", "since", "sections", "policies", "diff"])]
+    migrate: Option<Vec<Layout>>,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+fn layout(text: &str) -> Result<Layout, String> {
+    let names = || Layout::ALL.map(Layout::as_str).join(" or ");
+    Layout::parse(text).ok_or_else(names)
 }
 
 /// An address family.
@@ -107,7 +122,10 @@ pub(crate) fn configuration(
 
 pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<ExitCode> {
     if let Some([old, new]) = args.diff.as_deref() {
-        return diff(args, old, new, out);
+        return diff::run(args, old, new, out);
+    }
+    if let Some([from, to]) = args.migrate.as_deref() {
+        return migrate::run(args, *from, *to, out);
     }
     let world = World::new(Input::read(&args.filename, &args.namespace)?)?;
     let (mode, config) =
@@ -211,52 +229,4 @@ fn nftables(args: &Args, world: &World, config: ProxyConfig, out: &mut dyn Write
     let _ = proxy.sync(&world.endpoints, scope, &mut text);
     out.write_all(text.as_bytes())?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// The rules of a node after a full sync, as a model.
-fn ruleset(args: &Args, path: &PathBuf) -> Result<Ruleset> {
-    let world = World::new(Input::read(&[path], &args.namespace)?)?;
-    let (mode, config) =
-        configuration(&world, args.node.as_deref(), args.family.model(), args.mode.as_deref())
-            .with_context(|| path.display().to_string())?;
-    if mode != ProxyMode::Iptables {
-        bail!("--diff is for mode iptables; for nftables use --since A --delta");
-    }
-    let mut proxy = Proxy::new(config);
-    proxy.replace_all(world.cluster.services().iter().map(|service| &**service));
-    let mut text = Vec::new();
-    let _ = proxy.sync(&world.endpoints, Mode::Full, StaleChains::Delete, &mut text);
-    Ok(Ruleset::parse(&String::from_utf8(text)?, args.family.packet())?)
-}
-
-/// Prints the rules that come and go, chain by chain. Exit code 1 if there are any.
-fn diff(args: &Args, old: &PathBuf, new: &PathBuf, out: &mut dyn Write) -> Result<ExitCode> {
-    let (old, new) = (ruleset(args, old)?, ruleset(args, new)?);
-    let mut same = true;
-    for table in ["filter", "nat"] {
-        let names: BTreeSet<_> = [&old, &new]
-            .into_iter()
-            .filter_map(|rules| rules.table(table))
-            .flat_map(|table| table.chains().into_iter().map(|(name, _)| *name))
-            .collect();
-        for name in names {
-            let rules = |of: &Ruleset| -> Vec<String> {
-                let rules = of.chain(table, &name).into_iter().flat_map(|chain| &chain.rules);
-                rules.map(|rule| rule.text(args.family.packet())).collect()
-            };
-            let (before, after) = (rules(&old), rules(&new));
-            if before == after {
-                continue;
-            }
-            same = false;
-            writeln!(out, "{}", styled(BOLD, format_args!("{table} {name}")))?;
-            for rule in before.iter().filter(|rule| !after.contains(rule)) {
-                writeln!(out, "{}", styled(BAD, format_args!("- {rule}")))?;
-            }
-            for rule in after.iter().filter(|rule| !before.contains(rule)) {
-                writeln!(out, "{}", styled(GOOD, format_args!("+ {rule}")))?;
-            }
-        }
-    }
-    Ok(if same { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
