@@ -100,11 +100,11 @@ fn rules(c: &mut Criterion) {
         sync(&mut proxy, &slices, Mode::Full, &mut out);
         let held = resident().saturating_sub(before);
         let full = out.len();
-        let change = |round: usize| slice(size / 2, round % 2);
+        let states = [slice(size / 2, 0), slice(size / 2, 1)];
         let mut round = 0;
         let mut one = |proxy: &mut Proxy, slices: &mut SliceCache, mode: Mode, out: &mut Vec<u8>| {
             round += 1;
-            proxy.touch(&slices.apply(&change(round)));
+            proxy.touch(&slices.apply(&states[round % 2]));
             sync(proxy, slices, mode, out);
             out.len()
         };

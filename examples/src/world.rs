@@ -17,7 +17,7 @@ use svc_model::{
     Sent, Service,
 };
 use svc_netpol::Engine;
-use svc_rules::{Layout, LocalDetector, NodeFacts, NodeRules, ProxyConfig, ProxyMode};
+use svc_rules::{LocalDetector, NodeFacts, NodeRules, ProxyConfig, ProxyMode, Scheme};
 
 use crate::input::Input;
 
@@ -247,9 +247,9 @@ impl World {
     }
 
     /// The rules of a node, as its kernel has them after a full sync.
-    pub fn rules(&self, layout: Layout, config: &ProxyConfig) -> NodeRules {
+    pub fn rules(&self, scheme: Scheme, config: &ProxyConfig) -> NodeRules {
         let services = self.cluster.services().iter().map(|service| &**service);
-        NodeRules::new(layout, config, services, &self.endpoints)
+        NodeRules::new(scheme, config, services, &self.endpoints)
     }
 
     /// The network that the Pods of a family lie in: the smallest that has all of the nodes' ranges.

@@ -2,11 +2,11 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use ipnet::IpNet;
 use serde::Serialize;
 use svc_model::{IpFamily, Protocol};
-use svc_rules::Layout;
+use svc_rules::Scheme;
 use svc_rules::host::Host;
 use svc_rules::outcome::{self, SourceNat, Verdict};
 use svc_rules::packet::{Packet, Transport};
@@ -32,9 +32,9 @@ pub struct RulesStep {
 pub struct RuleHit {
     /// Table.
     pub table: String,
-    /// Chain.
+    /// Chain, or the virtual server as ipvsadm writes it.
     pub chain: String,
-    /// Number of the rule in its chain, from 1; none for a chain's policy.
+    /// Number of the rule in its chain, from 1; none for a chain's policy and for virtual servers of IPVS.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub number: Option<usize>,
     /// What it did.
@@ -68,20 +68,17 @@ pub(super) fn walk(
     addresses: &[IpAddr],
     port: u16,
 ) -> Result<Walked> {
-    let mode = match request.mode {
-        Some(mode) => mode,
-        None => world.proxy_mode()?,
+    let scheme = match request.mode {
+        Some(scheme) => scheme,
+        None => Scheme::of(world.proxy_mode()?),
     };
     let node = world.node(entry_node(world, request, source, addresses).as_deref())?;
     let name = node.metadata.name.to_string();
     let family = addresses.first().map_or(IpFamily::Ipv4, |ip| IpFamily::of(*ip));
-    let Some(layout) = Layout::of(mode) else {
-        bail!("packets aren't traced through IPVS yet: say --mode iptables or nftables");
-    };
-    let rules = world.rules(layout, &world.proxy_config(&node, family, mode)?);
+    let rules = world.rules(scheme, &world.proxy_config(&node, family, scheme.mode())?);
     let host = rules.host(host(world, &name));
     let mut walked = Walked {
-        step: RulesStep { mode: mode.as_str(), node: name.clone(), hits: Vec::new() },
+        step: RulesStep { mode: scheme.as_str(), node: name.clone(), hits: Vec::new() },
         ends: Vec::new(),
         refused: None,
     };
@@ -93,6 +90,9 @@ pub(super) fn walk(
             Protocol::Udp => Transport::UDP,
             Protocol::Sctp => Transport::SCTP,
         };
+        // A process of the node sends from the address that it sends to, if that is the node's own.
+        let own = source.host_network && host.is_local(*address);
+        let client = if own { *address } else { client };
         let packet = Packet::new(transport, SocketAddr::new(client, 40_000), SocketAddr::new(*address, port));
         let packet = match (&source.pod, source.host_network) {
             (Some(_), true) => packet,

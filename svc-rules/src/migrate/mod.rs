@@ -9,16 +9,16 @@
 //! use svc_model::{IpFamily, Service};
 //! use svc_rules::migrate::{self, Known, Side};
 //! use svc_rules::probe::Client;
-//! use svc_rules::{Layout, ProxyConfig};
+//! use svc_rules::{Scheme, ProxyConfig};
 //!
 //! let service: Service = serde_json::from_value(serde_json::json!({
 //!     "metadata": {"namespace": "shop", "name": "cart"},
 //!     "spec": {"clusterIP": "10.96.0.7", "ports": [{"port": 80}]}
 //! }))?;
 //! let config = ProxyConfig::new(IpFamily::Ipv4, "node-a");
-//! let (from, to) = (Side::new(Layout::Iptables, &config), Side::new(Layout::Nftables, &config));
+//! let (from, to) = (Side::new(Scheme::Iptables, &config), Side::new(Scheme::Nftables, &config));
 //! let differences = migrate::report(from, to, [&service], &SliceCache::new());
-//! let ping = differences.iter().find(|found| found.known == Some(Known::PingOfClusterIp));
+//! let ping = differences.iter().find(|found| found.known == Some(Known::Pings));
 //! assert_eq!(ping.unwrap().client, Client::Pod);
 //! # Ok::<(), Box<dyn core::error::Error>>(())
 //! ```
@@ -35,24 +35,24 @@ use svc_endpoints::view::SliceCache;
 use svc_model::Service;
 
 use crate::config::ProxyConfig;
-use crate::loaded::{Layout, NodeRules};
 use crate::plan::{ServicePortName, port_plans};
 use crate::probe::{Answer, Client, Surroundings};
+use crate::scheme::{NodeRules, Scheme};
 
 /// One of two modes of a node.
 #[derive(Clone, Copy, Debug)]
 pub struct Side<'a> {
     /// How rules are written.
-    pub layout: Layout,
+    pub scheme: Scheme,
     /// The proxy's configuration in that mode. Both are of the same node and family.
     pub config: &'a ProxyConfig,
 }
 
 impl<'a> Side<'a> {
-    /// This layout with this configuration.
+    /// This scheme with this configuration.
     #[must_use]
-    pub const fn new(layout: Layout, config: &'a ProxyConfig) -> Self {
-        Self { layout, config }
+    pub const fn new(scheme: Scheme, config: &'a ProxyConfig) -> Self {
+        Self { scheme, config }
     }
 }
 
@@ -104,7 +104,7 @@ fn of_service(
         return;
     }
     let surroundings = Surroundings::new(from.config, plans);
-    let rules = [from, to].map(|side| NodeRules::new(side.layout, side.config, [service], slices));
+    let rules = [from, to].map(|side| NodeRules::new(side.scheme, side.config, [service], slices));
     let hosts = [&rules[0], &rules[1]].map(|rules| rules.host(surroundings.host().clone()));
     for probe in surroundings.probes() {
         let Some(plan) = surroundings.plan(&probe) else { continue };

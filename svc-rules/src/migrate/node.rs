@@ -7,10 +7,10 @@ use svc_model::IpFamily;
 
 use super::{Difference, Known, Side};
 use crate::host::Host;
-use crate::loaded::NodeRules;
 use crate::outcome::Walk;
 use crate::packet::{ConnState, Packet};
 use crate::probe::{Answer, Client, Surroundings};
+use crate::scheme::NodeRules;
 use crate::walk::Kernel;
 use crate::xtables::{RestoreMode, Ruleset};
 use svc_endpoints::view::SliceCache;
@@ -19,7 +19,7 @@ use svc_endpoints::view::SliceCache;
 pub(super) fn differences(from: Side<'_>, to: Side<'_>) -> Vec<Difference> {
     let surroundings = Surroundings::new(from.config, Vec::new());
     let none = SliceCache::new();
-    let rules = [from, to].map(|side| NodeRules::new(side.layout, side.config, [], &none));
+    let rules = [from, to].map(|side| NodeRules::new(side.scheme, side.config, [], &none));
     let hosts = [&rules[0], &rules[1]].map(|rules| rules.host(surroundings.host().clone()));
     let ask = |packet: &Packet| {
         [(&rules[0], &hosts[0]), (&rules[1], &hosts[1])]
@@ -96,6 +96,9 @@ fn behind_firewall(rules: &NodeRules, host: &Host, packet: &Packet) -> Walk {
     let mut kernel = Kernel::new().with_iptables(&firewall);
     if let Some(rules) = rules.nftables() {
         kernel = kernel.with_nftables(rules);
+    }
+    if let Some(servers) = rules.servers() {
+        kernel = kernel.with_ipvs(servers);
     }
     kernel.walk(host, packet)
 }

@@ -11,7 +11,7 @@ use super::model::{
     Table, TableFamily, TableKey, Tuple,
 };
 use super::print::tuple_text;
-use super::rule::{expression, name, next, rule, tuple, unexpected, verdict};
+use super::rule::{duration, expression, name, next, rule, tuple, unexpected, verdict};
 use super::value;
 use super::words::Words;
 use crate::outcome::Hook;
@@ -454,6 +454,7 @@ fn set_options(words: &mut Words<'_>) -> Result<Set> {
         value: None,
         flags: SetFlags::default(),
         timeout: None,
+        like: None,
         size: None,
         comment: None,
         elements: Map::default(),
@@ -477,12 +478,19 @@ fn set_option(set: &mut Set, option: &str, words: &mut Words<'_>) -> Result<bool
             set.value = if words.take_if(":") { Some(types(words)?) } else { None };
         }
         "typeof" => {
-            set.key = expression(words)?.types();
+            let key = expression(words)?;
+            set.key = key.types();
+            let mut like = None;
             if words.take_if(":") {
-                let verdict = words.take_if("verdict");
-                set.value =
-                    Some(if verdict { [DataType::Verdict].into() } else { expression(words)?.types() });
+                if words.take_if("verdict") {
+                    set.value = Some([DataType::Verdict].into());
+                } else {
+                    let value = expression(words)?;
+                    set.value = Some(value.types());
+                    like = Some(value);
+                }
             }
+            set.like = Some((key, like));
         }
         "flags" => loop {
             let word = next(words, option)?;
@@ -522,11 +530,6 @@ fn set_option(set: &mut Set, option: &str, words: &mut Words<'_>) -> Result<bool
         _ => return Ok(false),
     }
     Ok(true)
-}
-
-fn duration(words: &mut Words<'_>, after: &str) -> Result<core::time::Duration> {
-    let word = next(words, after)?;
-    value::duration(word.text).ok_or_else(|| Kind::Value { what: "duration".into(), value: word.text.into() })
 }
 
 fn types(words: &mut Words<'_>) -> Result<Vec<DataType>> {

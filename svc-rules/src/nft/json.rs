@@ -182,11 +182,20 @@ fn words(value: &Value, separator: &str) -> Text {
     }
 }
 
+fn types(text: &str) -> Text {
+    let parts: Result<Vec<String>, SmolStr> = text.split(" . ").map(word).collect();
+    Ok(parts?.join(" . "))
+}
+
 fn set(body: &Map<String, Value>) -> Result<Vec<String>, SmolStr> {
     let mut kind = words(body.get("type").ok_or("`type` is missing")?, " . ")?;
     if let Some(value) = body.get("map") {
         kind.push_str(" : ");
-        kind.push_str(&words(value, " . ")?);
+        kind.push_str(&match value {
+            // A value of several parts is one string in older versions.
+            Value::String(text) => types(text)?,
+            value => words(value, " . ")?,
+        });
     }
     let mut options = Vec::from([alloc::format!("type {kind}")]);
     if let Some(flags) = body.get("flags") {
@@ -268,7 +277,15 @@ fn expression(value: &Value) -> Text {
         "set" => elements(body.as_array().map(Vec::as_slice).unwrap_or_default())?,
         "payload" => alloc::format!("{} {}", text("protocol")?, text("field")?),
         "meta" => alloc::format!("meta {}", text("key")?),
-        "ct" => alloc::format!("ct {}", text("key")?),
+        "ct" => match body.get("dir").and_then(Value::as_str) {
+            // With an address, the key is two words.
+            Some(direction) => {
+                let key = part("key")?.as_str().unwrap_or_default();
+                let key: Result<Vec<String>, SmolStr> = key.split(' ').map(word).collect();
+                alloc::format!("ct {} {}", word(direction)?, key?.join(" "))
+            }
+            None => alloc::format!("ct {}", text("key")?),
+        },
         "fib" => alloc::format!("fib {} {}", text("flags")?, text("result")?),
         "numgen" => {
             let offset = body.get("offset").and_then(Value::as_u64).filter(|offset| *offset > 0);
@@ -314,6 +331,7 @@ fn statement(value: &Value) -> Text {
         "mangle" => alloc::format!("{} set {}", expression(part("key")?)?, expression(part("value")?)?),
         "dnat" | "snat" => {
             let address = expression(part("addr")?)?;
+            // What the words say of the family and the parts makes no difference.
             match body.get("port").map(expression).transpose()? {
                 Some(port) if address.contains(':') => alloc::format!("{name} to [{address}]:{port}"),
                 Some(port) => alloc::format!("{name} to {address}:{port}"),
@@ -334,7 +352,7 @@ fn statement(value: &Value) -> Text {
         }
         "set" => {
             let set = word(part("set")?.as_str().unwrap_or_default())?;
-            alloc::format!("{} {set} {{ {} }}", words(part("op")?, "")?, expression(part("elem")?)?)
+            alloc::format!("{} {set} {{ {} }}", words(part("op")?, "")?, element(part("elem")?)?)
         }
         "counter" => "counter".into(),
         "accept" | "drop" | "return" | "continue" | "jump" | "goto" => expression(value)?,

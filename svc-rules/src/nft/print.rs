@@ -109,11 +109,18 @@ impl Set {
     }
 
     fn write_head(&self, out: &mut String) -> fmt::Result {
-        out.push_str("{ type ");
-        types(&self.key, out);
-        if let Some(value) = &self.value {
-            out.push_str(" : ");
-            types(value, out);
+        match (&self.like, &self.value) {
+            (Some((key, Some(value))), _) => write!(out, "{{ typeof {key} : {value}")?,
+            (Some((key, None)), Some(_)) => write!(out, "{{ typeof {key} : verdict")?,
+            (Some((key, None)), None) => write!(out, "{{ typeof {key}")?,
+            (None, value) => {
+                out.push_str("{ type ");
+                types(&self.key, out);
+                if let Some(value) = value {
+                    out.push_str(" : ");
+                    types(value, out);
+                }
+            }
         }
         out.push_str(" ;");
         let flags = [
@@ -293,8 +300,17 @@ impl Statement {
                     if family == TableFamily::Ip6 { (Family::V6, "icmpv6") } else { (Family::V4, "icmp") };
                 write!(out, "reject with {protocol} {}", super::rule::reject_word(*with, family))
             }
-            Self::Remember { set, key, refresh } => {
-                write!(out, "{} @{set} {{ {key} }}", if *refresh { "update" } else { "add" })
+            Self::SetAddress(end, to) => {
+                let family = if family == TableFamily::Ip6 { family } else { TableFamily::Ip };
+                write!(out, "{} set {to}", Expression::Address(family, *end))
+            }
+            Self::Remember { set, key, timeout, refresh } => {
+                write!(out, "{} @{set} {{ {key}", if *refresh { "update" } else { "add" })?;
+                if let Some(timeout) = timeout {
+                    out.push_str(" timeout ");
+                    duration(*timeout, out)?;
+                }
+                out.write_str(" }")
             }
             Self::Forget { set, key } => write!(out, "delete @{set} {{ {key} }}"),
             Self::Note(text) | Self::Opaque(text) => out.write_str(text),
@@ -362,7 +378,9 @@ fn translation(verb: &str, to: &Expression, family: TableFamily, out: &mut Strin
     match to {
         Expression::Map(key, map) => {
             let family = if family == TableFamily::Ip6 { "ip6" } else { "ip" };
-            write!(out, "{verb} {family} addr . port to {key} map ")?;
+            // A map by name says itself that it gives ports; nft takes one with random parts in this way only.
+            let parts = if matches!(map, MapRef::Named(_)) { "" } else { " addr . port" };
+            write!(out, "{verb} {family}{parts} to {key} map ")?;
             map_ref(map, key, |value, _| tuple_text(value, &[]), out)
         }
         Expression::Concat(parts) => match parts.as_slice() {
@@ -396,6 +414,7 @@ impl fmt::Display for Expression {
             Self::OutputName => f.write_str("oifname"),
             Self::CtState => f.write_str("ct state"),
             Self::CtStatus => f.write_str("ct status"),
+            Self::Original(of, end) => write!(f, "ct original {}", Self::Address(*of, *end)),
             Self::FibType(End::Source) => f.write_str("fib saddr type"),
             Self::FibType(End::Destination) => f.write_str("fib daddr type"),
             Self::Numgen { mode, modulus, offset } => {

@@ -9,7 +9,7 @@
 //! use svc_model::{IpFamily, Service};
 //! use svc_rules::plan::port_plans;
 //! use svc_rules::probe::{Fate, Surroundings};
-//! use svc_rules::{Layout, NodeRules, ProxyConfig};
+//! use svc_rules::{Scheme, NodeRules, ProxyConfig};
 //!
 //! let service: Service = serde_json::from_value(serde_json::json!({
 //!     "metadata": {"namespace": "shop", "name": "cart"},
@@ -18,7 +18,7 @@
 //! let config = ProxyConfig::new(IpFamily::Ipv4, "node-a");
 //! let slices = SliceCache::new();
 //! let surroundings = Surroundings::new(&config, port_plans(&config, &service, &slices));
-//! let rules = NodeRules::new(Layout::Nftables, &config, [&service], &slices);
+//! let rules = NodeRules::new(Scheme::Nftables, &config, [&service], &slices);
 //! let host = rules.host(surroundings.host().clone());
 //! for probe in surroundings.probes() {
 //!     let answer = surroundings.ask(rules.kernel(), &host, &probe);

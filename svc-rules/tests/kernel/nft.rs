@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use svc_rules::audit::{self, Audit};
-use svc_rules::nft::Ruleset;
-use svc_rules::nftables::{Proxy, Scope};
+use svc_rules::nft::{Element, Ruleset};
+use svc_rules::nftables::{Layout, Proxy, Scope};
 use svc_rules::packet::{Family, Transport};
 
 use crate::Scenario;
@@ -13,18 +13,24 @@ use crate::cluster::{cache, cluster_ip, config, objects, probes, slice};
 use crate::lab::{Lab, Place};
 use crate::probe::{Expect, Probe, check, check_affinity};
 
-pub(crate) const SCENARIOS: [Scenario; 6] = [
-    ("nft_ipv4_audit", || audit(Family::V4)),
-    ("nft_ipv6_audit", || audit(Family::V6)),
-    ("nft_ipv4_updates", || updates(Family::V4)),
-    ("nft_ipv6_updates", || updates(Family::V6)),
-    ("nft_ipv4_connections", || connections(Family::V4)),
-    ("nft_ipv6_connections", || connections(Family::V6)),
+pub(crate) const SCENARIOS: [Scenario; 12] = [
+    ("nft_ipv4_updates", || updates(Family::V4, Layout::Reference)),
+    ("nft_ipv6_updates", || updates(Family::V6, Layout::Reference)),
+    ("nft_ipv4_connections", || connections(Family::V4, Layout::Reference)),
+    ("nft_ipv6_connections", || connections(Family::V6, Layout::Reference)),
+    ("nft_flat_ipv4_updates", || updates(Family::V4, Layout::Flat)),
+    ("nft_flat_ipv6_updates", || updates(Family::V6, Layout::Flat)),
+    ("nft_flat_ipv4_connections", || connections(Family::V4, Layout::Flat)),
+    ("nft_flat_ipv6_connections", || connections(Family::V6, Layout::Flat)),
+    ("nft_ipv4_audit", || audit(Family::V4, Layout::Reference)),
+    ("nft_ipv6_audit", || audit(Family::V6, Layout::Reference)),
+    ("nft_flat_ipv4_audit", || audit(Family::V4, Layout::Flat)),
+    ("nft_flat_ipv6_audit", || audit(Family::V6, Layout::Flat)),
 ];
 
-fn connections(family: Family) {
+fn connections(family: Family, layout: Layout) {
     let lab = Lab::new();
-    let text = table(family);
+    let text = table(family, layout);
     lab.run(Place::Node, "nft", &["-f", "-"], &text).unwrap_or_else(|error| panic!("{error}\n{text}"));
     let sent = Ruleset::parse(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
     let listed = lab.run(Place::Node, "nft", &["list", "ruleset"], "").unwrap();
@@ -42,9 +48,11 @@ fn connections(family: Family) {
     for probe in all {
         check(&lab, &host, |host, packet| rules.walk(host, packet), probe);
     }
-    for from in [Place::Pod1, Place::Outside] {
+    for (from, transport) in
+        [(Place::Pod1, Transport::TCP), (Place::Outside, Transport::TCP), (Place::Pod2, Transport::UDP)]
+    {
         let to = cluster_ip("sticky", family);
-        check_affinity(&lab, &mut host, |host, packet| rules.walk(host, packet), from, Transport::TCP, to);
+        check_affinity(&lab, &mut host, |host, packet| rules.walk(host, packet), from, transport, to);
     }
 }
 
@@ -61,9 +69,9 @@ fn check_json(lab: &Lab, rules: &Ruleset, family: Family) {
 }
 
 /// What the proxy writes for the lab's Services.
-fn table(family: Family) -> String {
+fn table(family: Family, layout: Layout) -> String {
     let (services, slices) = objects(family);
-    let mut proxy = Proxy::new(config(family));
+    let mut proxy = Proxy::with_layout(config(family), layout);
     for service in &services {
         assert_eq!(proxy.apply(service), []);
     }
@@ -74,11 +82,11 @@ fn table(family: Family) -> String {
 
 /// Transactions of changes alone leave in the kernel what the interpreter makes of them, and that is what a proxy that
 /// starts anew writes, but for chains that wait empty for their deletion.
-fn updates(family: Family) {
+fn updates(family: Family, layout: Layout) {
     let lab = Lab::bare();
     let (services, slices) = objects(family);
     let mut slices = cache(&slices);
-    let mut proxy = Proxy::new(config(family));
+    let mut proxy = Proxy::with_layout(config(family), layout);
     for service in &services {
         let _ = proxy.apply(service);
     }
@@ -103,7 +111,7 @@ fn updates(family: Family) {
         let kernel = Ruleset::parse(&listed).unwrap_or_else(|error| panic!("{error}\n{listed}"));
         assert_eq!(kernel.commands(), model.commands(), "step {number}");
 
-        let mut fresh = Proxy::new(config(family));
+        let mut fresh = Proxy::with_layout(config(family), layout);
         for service in &services {
             let _ = fresh.apply(service);
         }
@@ -123,14 +131,14 @@ fn updates(family: Family) {
 }
 
 /// A table that was tampered with is found out from what nft prints, as text and as JSON, and repaired.
-fn audit(family: Family) {
+fn audit(family: Family, layout: Layout) {
     let lab = Lab::bare();
     let (services, slices) = objects(family);
     let (config, slices) = (config(family), cache(&slices));
     let nft = |text: &str| {
         lab.run(Place::Node, "nft", &["-f", "-"], text).unwrap_or_else(|error| panic!("{error}\n{text}"))
     };
-    let run = |rules: &Ruleset| audit::nftables(&config, &services, &slices, rules);
+    let run = |rules: &Ruleset| audit::nftables(&config, layout, &services, &slices, rules);
     let check = || {
         let listed = lab.run(Place::Node, "nft", &["list", "ruleset"], "").unwrap();
         let audit = run(&Ruleset::parse(&listed).unwrap_or_else(|error| panic!("{error}\n{listed}")));
@@ -138,51 +146,50 @@ fn audit(family: Family) {
         {
             let listed = lab.run(Place::Node, "nft", &["-j", "list", "ruleset"], "").unwrap();
             let read = Ruleset::from_json(&listed).unwrap_or_else(|error| panic!("{error}\n{listed}"));
-            assert_eq!(run(&read), audit);
+            let (ours, theirs) = (run(&read), &audit);
+            assert_eq!(ours.repair, theirs.repair);
+            assert_eq!(ours.findings.len(), theirs.findings.len());
         }
         audit
     };
-    nft(&table(family));
+    let repaired = |damage: &str| {
+        nft(damage);
+        let found = check();
+        assert!(!found.findings.is_empty(), "{damage}");
+        found.repair.iter().for_each(|step| _ = nft(&step.input));
+        assert_eq!(check(), Audit::default(), "{damage}");
+    };
+    nft(&table(family, layout));
     assert_eq!(check(), Audit::default());
 
-    let whole = Ruleset::parse(&table(family)).unwrap();
+    let whole = Ruleset::parse(&table(family, layout)).unwrap();
     let ours = whole.tables()[0];
     let at = format!("{} {}", ours.family.name(), ours.name);
-    let chain = |service: &str| {
-        let chains = ours.chains().into_iter().map(|(name, _)| name.as_str());
-        chains.into_iter().find(|name| name.starts_with("service-") && name.contains(service)).unwrap()
-    };
-    let affinity = ours.sets().into_iter().find(|(name, _)| name.starts_with("affinity-")).unwrap().0;
     let web = cluster_ip("web", family).ip();
-    let none = cluster_ip("none", family).ip();
-    // Each by itself, and at last all of them.
-    let damage = [
-        format!("flush chain {at} {}", chain("lab/web/tcp")),
-        format!("delete element {at} service-ips {{ {web} . tcp . 80 }}"),
+    let none = format!("no-endpoint-services {{ {} . tcp . 80", cluster_ip("none", family).ip());
+    let old = "service-OLDOLDOL-lab/old/tcp/tcp";
+    let mut damage = vec![
+        format!("delete element {at} {none} }}\nadd element {at} {none} : drop }}"),
         format!(
-            "delete element {at} no-endpoint-services {{ {none} . tcp . 80 }}\nadd element {at} no-endpoint-services {{ {none} . tcp . 80 : drop }}"
+            "add chain {at} {old}\nadd rule {at} {old} drop\nadd element {at} service-ips {{ {web} . tcp . 99 : goto {old} }}"
         ),
         format!(
-            "add chain {at} service-OLDOLDOL-lab/old/tcp/tcp\nadd rule {at} service-OLDOLDOL-lab/old/tcp/tcp drop"
+            "flush chain {at} nat-postrouting\ndelete chain {at} nat-postrouting\n\
+             add chain {at} nat-postrouting {{ type nat hook postrouting priority 90 ; }}"
         ),
-        format!(
-            "flush chain {at} nat-postrouting\ndelete chain {at} nat-postrouting\nadd chain {at} nat-postrouting {{ type nat hook postrouting priority 90 ; }}"
-        ),
-        format!(
-            "insert rule {at} {} update @{affinity} {{ {} saddr timeout 5s }}",
-            chain("lab/sticky/udp"),
-            ours.family.name()
-        ),
-        format!("delete table {at}"),
+        format!("insert rule {at} services tcp dport 80 drop"),
     ];
-    for (number, text) in damage.iter().enumerate() {
-        nft(text);
-        let found = check();
-        assert!(!found.findings.is_empty(), "damage {number}: {text}");
-        nft(&found.repair);
-        assert_eq!(check(), Audit::default(), "damage {number}: {text}");
+    let own = ours.chains().into_iter().filter(|(name, chain)| name.contains('/') && !chain.rules.is_empty());
+    damage.extend(own.step_by(5).map(|(name, _)| format!("flush chain {at} {name}")));
+    for (name, set) in ours.sets() {
+        if let Some((key, _)) = set.elements().into_iter().next_back() {
+            let key = set.element_text(key, &Element::default());
+            damage.push(format!("delete element {at} {name} {{ {key} }}"));
+        }
     }
-    nft(&damage[..damage.len() - 1].join("\n"));
-    nft(&check().repair);
-    assert_eq!(check(), Audit::default());
+    for text in &damage {
+        repaired(text);
+    }
+    repaired(&damage.join("\n"));
+    repaired(&format!("delete table {at}"));
 }

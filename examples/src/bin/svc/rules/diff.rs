@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
+use std::iter;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -9,8 +10,9 @@ use anyhow::{Context, Result, bail};
 use svc_examples::input::Input;
 use svc_examples::output::{BAD, BOLD, DIM, GOOD, styled};
 use svc_examples::world::World;
+use svc_rules::NodeRules;
+use svc_rules::ipvsadm::VirtualServers;
 use svc_rules::packet::Family;
-use svc_rules::{Layout, NodeRules};
 
 use super::{Args, configuration};
 
@@ -20,13 +22,13 @@ type Contents = BTreeMap<String, Vec<String>>;
 /// Prints what comes and goes, place by place. Exit code 1 if anything does.
 pub(super) fn run(args: &Args, old: &Path, new: &Path, out: &mut dyn Write) -> Result<ExitCode> {
     let (old_rules, new_rules) = (rules(args, old)?, rules(args, new)?);
-    if old_rules.layout() != new_rules.layout() {
+    if old_rules.scheme() != new_rules.scheme() {
         bail!(
             "{} is in mode {}, {} in mode {}: --migrate says what changes between modes",
             old.display(),
-            old_rules.layout(),
+            old_rules.scheme(),
             new.display(),
-            new_rules.layout()
+            new_rules.scheme()
         );
     }
     let family = args.family.packet();
@@ -58,11 +60,9 @@ pub(super) fn run(args: &Args, old: &Path, new: &Path, out: &mut dyn Write) -> R
 /// The rules of the node after a full sync.
 fn rules(args: &Args, path: &Path) -> Result<NodeRules> {
     let world = World::new(Input::read(&[path], &args.namespace)?)?;
-    let (mode, config) =
-        configuration(&world, args.node.as_deref(), args.family.model(), args.mode.as_deref())
-            .with_context(|| path.display().to_string())?;
-    let layout = Layout::of(mode).with_context(|| format!("--diff is not for mode {mode}"))?;
-    Ok(world.rules(layout, &config))
+    let (scheme, config) = configuration(&world, args.node.as_deref(), args.family.model(), args.mode)
+        .with_context(|| path.display().to_string())?;
+    Ok(world.rules(scheme, &config))
 }
 
 fn contents(rules: &NodeRules, family: Family) -> Contents {
@@ -85,6 +85,17 @@ fn contents(rules: &NodeRules, family: Family) -> Contents {
             let declared = set.flags.dynamic.then(|| set.declaration());
             contents.insert(at(name), declared.into_iter().chain(elements).collect());
         }
+    }
+    for (name, set) in rules.sets() {
+        let entries = set.entries.iter().map(ToString::to_string).collect();
+        contents.insert(format!("ipset {name}"), entries);
+    }
+    for (address, server) in rules.servers().into_iter().flat_map(VirtualServers::iter) {
+        let servers = server.servers().map(|(at, server)| format!("{at} weight {}", server.weight));
+        contents.insert(
+            format!("ipvs {address}"),
+            iter::once(server.declaration(family)).chain(servers).collect(),
+        );
     }
     contents
 }

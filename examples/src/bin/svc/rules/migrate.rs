@@ -8,8 +8,8 @@ use serde::Serialize;
 use svc_examples::input::Input;
 use svc_examples::output::{BAD, BOLD, DIM, Format, GOOD, Table, styled, write_data};
 use svc_examples::world::World;
+use svc_rules::Scheme;
 use svc_rules::migrate::{self, Difference, Known, Side};
-use svc_rules::{Layout, ProxyMode};
 
 use super::{Args, configuration};
 use crate::common::write_notes;
@@ -48,10 +48,10 @@ struct Explained {
 }
 
 /// Compares the modes for every Service. Exit code 1 if anything changes.
-pub(super) fn run(args: &Args, from: Layout, to: Layout, out: &mut dyn Write) -> Result<ExitCode> {
+pub(super) fn run(args: &Args, from: Scheme, to: Scheme, out: &mut dyn Write) -> Result<ExitCode> {
     let world = World::new(Input::read(&args.filename, &args.namespace)?)?;
-    let config = |layout| {
-        configuration(&world, args.node.as_deref(), args.family.model(), Some(mode(layout).as_str()))
+    let config = |scheme| {
+        configuration(&world, args.node.as_deref(), args.family.model(), Some(scheme))
             .map(|(_, config)| config)
     };
     let (old, new) = (config(from)?, config(to)?);
@@ -77,11 +77,6 @@ pub(super) fn run(args: &Args, from: Layout, to: Layout, out: &mut dyn Write) ->
         format => write_data(out, format, &report)?,
     }
     Ok(ExitCode::from(u8::from(changes)))
-}
-
-/// The mode of kube-proxy whose configuration a layout goes by.
-fn mode(layout: Layout) -> ProxyMode {
-    ProxyMode::ALL.into_iter().find(|mode| Layout::of(*mode) == Some(layout)).unwrap_or(ProxyMode::Nftables)
 }
 
 fn explained(known: Known) -> Explained {
