@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use svc_examples::input::Input;
 use svc_examples::output::{BAD, BOLD, DIM, GOOD, styled};
 use svc_examples::world::World;
-use svc_model::{IpFamily, Kind};
+use svc_model::IpFamily;
 use svc_rules::iptables::{Mode, Proxy, Sections, StaleChains};
 use svc_rules::packet::Family;
 use svc_rules::policy::{self, Refusal};
@@ -49,6 +49,12 @@ pub(crate) struct Args {
     /// Cut a full load into sections of this many Services, which iptables-nft loads many times faster.
     #[arg(long, value_name = "SERVICES")]
     sections: Option<std::num::NonZeroUsize>,
+    /// How the table of mode nftables is laid out; kube-proxy's way if not given.
+    #[arg(long, value_enum, conflicts_with_all = ["policies", "diff"])]
+    layout: Option<LayoutArg>,
+    /// Words, or in mode nftables JSON for `nft -j -f -`.
+    #[arg(short, long, value_enum, conflicts_with_all = ["policies", "diff"])]
+    output: Option<FormArg>,
     /// The rules that enforce the policies instead of those of the Services: one nft script, or restore inputs for
     /// ipset and iptables, isolation first.
     #[arg(long, conflicts_with_all = ["size", "sections", "diff"])]
@@ -82,6 +88,24 @@ impl FamilyArg {
             Self::Ipv6 => Family::V6,
         }
     }
+}
+
+/// A layout of nftables mode.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum LayoutArg {
+    /// A chain for each port of a Service.
+    Reference,
+    /// A chain for each number of endpoints, and all endpoints in a few maps.
+    Flat,
+}
+
+/// What the tool reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum FormArg {
+    /// Commands in words.
+    Text,
+    /// The same as JSON.
+    Json,
 }
 
 /// Mode and configuration of a node's proxy; `mode` overrides that of the manifests.
@@ -120,6 +144,9 @@ pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<ExitCode> {
     }
     if mode == ProxyMode::Nftables {
         return nftables(args, &world, config, out);
+    }
+    if args.layout.is_some() || args.output == Some(FormArg::Json) {
+        bail!("--layout and --output json are for mode nftables");
     }
     let mut proxy = Proxy::new(config);
     if let Some(most) = args.sections {
@@ -192,24 +219,28 @@ fn nftables(args: &Args, world: &World, config: ProxyConfig, out: &mut dyn Write
             "--partial and --sections are for mode iptables: in nftables mode every change is as small as --delta"
         );
     }
-    let mut proxy = nftables::Proxy::new(config);
+    let layout = match args.layout {
+        Some(LayoutArg::Flat) => nftables::Layout::Flat,
+        Some(LayoutArg::Reference) | None => nftables::Layout::Reference,
+    };
+    let mut proxy = nftables::Proxy::with_layout(config, layout);
     let mut text = String::new();
     if let Some(since) = &args.since {
         let old = World::new(Input::read(&[since], &args.namespace)?)?;
-        old.cluster.services().iter().for_each(|service| _ = proxy.apply(service));
+        proxy.replace_all(old.cluster.services().iter().map(|service| &**service));
         let _ = proxy.sync(&old.endpoints, nftables::Scope::Full, &mut text);
         proxy.succeeded();
         text.clear();
         let mut slices = old.endpoints;
         proxy.touch(&slices.replace_all(world.cluster.endpoint_slices().iter().map(|slice| &**slice)));
-        for service in old.cluster.services().iter() {
-            proxy.remove(&service.object_ref());
-        }
     }
-    world.cluster.services().iter().for_each(|service| _ = proxy.apply(service));
+    proxy.replace_all(world.cluster.services().iter().map(|service| &**service));
     let scope = if args.delta { nftables::Scope::Changes } else { nftables::Scope::Full };
     let _ = proxy.sync(&world.endpoints, scope, &mut text);
-    out.write_all(text.as_bytes())?;
+    match args.output {
+        Some(FormArg::Json) => writeln!(out, "{}", svc_rules::nft::to_json(&text)?)?,
+        Some(FormArg::Text) | None => out.write_all(text.as_bytes())?,
+    }
     Ok(ExitCode::SUCCESS)
 }
 
