@@ -190,6 +190,24 @@ fn traffic_from_outside_is_masqueraded_at_node_ports() {
 }
 
 #[test]
+fn both_layouts_of_nftables_mode_can_be_written_in_words_and_in_json() {
+    let folder = manifests(SHOP);
+    let rules = |mode: &str, more: &[&str]| {
+        let args = [&["rules", "-f", folder.to_str().unwrap(), "--mode", mode], more].concat();
+        let output = svc(&args);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let (reference, flat) = (rules("nftables", &[]), rules("nftables-flat", &[]));
+    assert!(reference.contains("map { 0 : ") && !flat.contains("map { 0 : "));
+    assert!(flat.contains("map @endpoints-tcp"));
+    for mode in ["nftables", "nftables-flat"] {
+        let json: serde_json::Value = serde_json::from_str(&rules(mode, &["-o", "json"])).unwrap();
+        assert!(json["nftables"].as_array().unwrap().len() > 50);
+    }
+}
+
+#[test]
 fn refused_input_is_told_from_a_connection_that_fails() {
     let shop = manifests(SHOP);
     let shop = shop.to_str().unwrap();

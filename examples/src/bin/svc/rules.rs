@@ -9,15 +9,18 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use svc_examples::input::Input;
-use svc_examples::output::{DIM, styled};
+use svc_examples::output::{DIM, Format, styled};
 use svc_examples::world::World;
-use svc_model::{IpFamily, Kind};
+use svc_model::IpFamily;
 use svc_rules::iptables::{Mode, Proxy, Sections, StaleChains};
 use svc_rules::packet::Family;
 use svc_rules::policy::{self, Refusal};
 use svc_rules::{ProxyConfig, ProxyMode, Scheme, ipvs, nftables};
 
 use crate::common::{OutputArgs, scheme};
+
+const TEXT_ONLY: &str = "rules are text for the tools: only those of Services in mode nftables have another form, \
+                         `-o json` for nft -j -f -";
 
 /// Options of `svc rules`.
 #[derive(clap::Args)]
@@ -112,6 +115,9 @@ pub(crate) fn configuration(
 
 pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<ExitCode> {
     if let Some([old, new]) = args.diff.as_deref() {
+        if args.output.output != Format::Table {
+            bail!(TEXT_ONLY);
+        }
         return diff::run(args, old, new, out);
     }
     if let Some([from, to]) = args.migrate.as_deref() {
@@ -121,6 +127,12 @@ pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<ExitCode> {
     let (scheme, config) = configuration(&world, args.node.as_deref(), args.family.model(), args.mode)?;
     for note in &world.notes {
         anstream::eprintln!("{}", styled(DIM, format_args!("assumed: {note}")));
+    }
+    let nft = matches!(scheme, Scheme::Nftables | Scheme::NftablesFlat);
+    match args.output.output {
+        Format::Table => {}
+        Format::Json if nft && !args.policies => {}
+        _ => bail!(TEXT_ONLY),
     }
     if args.policies {
         return policies(args, &world, scheme.mode(), &config.node_name, out);
@@ -212,20 +224,20 @@ fn nftables(
     let mut text = String::new();
     if let Some(since) = &args.since {
         let old = World::new(Input::read(&[since], &args.namespace)?)?;
-        old.cluster.services().iter().for_each(|service| _ = proxy.apply(service));
+        proxy.replace_all(old.cluster.services().iter().map(|service| &**service));
         let _ = proxy.sync(&old.endpoints, nftables::Scope::Full, &mut text);
         proxy.succeeded();
         text.clear();
         let mut slices = old.endpoints;
         proxy.touch(&slices.replace_all(world.cluster.endpoint_slices().iter().map(|slice| &**slice)));
-        for service in old.cluster.services().iter() {
-            proxy.remove(&service.object_ref());
-        }
     }
-    world.cluster.services().iter().for_each(|service| _ = proxy.apply(service));
+    proxy.replace_all(world.cluster.services().iter().map(|service| &**service));
     let scope = if args.delta { nftables::Scope::Changes } else { nftables::Scope::Full };
     let _ = proxy.sync(&world.endpoints, scope, &mut text);
-    out.write_all(text.as_bytes())?;
+    match args.output.output {
+        Format::Json => writeln!(out, "{}", svc_rules::nft::to_json(&text)?)?,
+        _ => out.write_all(text.as_bytes())?,
+    }
     Ok(ExitCode::SUCCESS)
 }
 
