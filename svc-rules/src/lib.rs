@@ -6,20 +6,25 @@ extern crate alloc;
 
 pub mod audit;
 mod config;
+mod duration;
 pub mod host;
 pub mod ipset;
 pub mod iptables;
+pub mod ipvs;
 pub mod ipvsadm;
+mod loaded;
 pub mod nft;
 pub mod nftables;
 pub mod outcome;
 pub mod packet;
 pub mod plan;
 pub mod policy;
+pub mod probe;
 mod settle;
 mod walk;
 pub mod xtables;
 
-pub use config::{LocalDetector, NodePortAddresses, ProxyConfig};
+pub use config::{IpvsOptions, LocalDetector, NodePortAddresses, ProxyConfig};
+pub use loaded::{Layout, NodeRules};
 pub use settle::{ConfigError, ConfigErrors, NodeFacts, ProxyMode};
 pub use walk::Kernel;

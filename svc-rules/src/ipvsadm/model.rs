@@ -157,6 +157,11 @@ impl VirtualServer {
     pub fn servers(&self) -> impl ExactSizeIterator<Item = (SocketAddr, &RealServer)> {
         self.servers.iter().map(|(address, server)| (*address, server))
     }
+
+    /// Puts a real server behind it, in the place of one with the same address and port.
+    pub fn insert(&mut self, address: SocketAddr, server: RealServer) {
+        self.servers.insert(address, server);
+    }
 }
 
 /// All virtual servers of a kernel.
@@ -179,6 +184,11 @@ impl VirtualServers {
     /// The virtual server that answers to this.
     pub fn get(&self, address: &VirtualAddress) -> Option<&VirtualServer> {
         self.services.get(address)
+    }
+
+    /// Adds a virtual server, in the place of the one that answers to the same.
+    pub fn insert(&mut self, address: VirtualAddress, server: VirtualServer) {
+        self.services.insert(address, server);
     }
 
     /// The text of `ipvsadm -Sn`. Thresholds are not in it.
