@@ -23,6 +23,7 @@ struct Maker<'a> {
     /// Services that exist or did, by number: they keep namespace, name and addresses.
     services: Vec<Known>,
     slices: Vec<Value>,
+    slice_names: usize,
 }
 
 #[derive(Clone)]
@@ -36,7 +37,7 @@ struct Known {
 
 impl<'a> Maker<'a> {
     fn new(random: &'a mut Random, area: &'static str) -> Self {
-        Self { random, area, services: Vec::new(), slices: Vec::new() }
+        Self { random, area, services: Vec::new(), slices: Vec::new(), slice_names: 0 }
     }
 
     fn make(mut self) -> Value {
@@ -201,10 +202,11 @@ impl<'a> Maker<'a> {
         let r = &mut *self.random;
         if percent(r, 25) {
             spec["sessionAffinity"] = json!("ClientIP");
-            let seconds = *r.pick(&[1, 60, 10_800, 86_400]);
-            maybe(r, 80, spec, "sessionAffinityConfig", json!({"clientIP": {"timeoutSeconds": seconds}}));
+            // Of a Service always the same: kube-proxy in nftables mode leaves the set of an endpoint at the first one.
+            let seconds = [1, 60, 10_800, 86_400][n % 4];
+            spec["sessionAffinityConfig"] = json!({"clientIP": {"timeoutSeconds": seconds}});
         } else {
-            maybe(r, 80, spec, "sessionAffinity", json!("None"));
+            spec["sessionAffinity"] = json!("None");
         }
         let policies = [json!("Cluster"), json!("Local")];
         let policy = one(r, &policies);
@@ -260,8 +262,8 @@ impl<'a> Maker<'a> {
 
     fn add_slice(&mut self, service: usize, apply: &mut Vec<Value>) {
         let known = self.services[service].clone();
-        let number = self.slices.len();
-        let name = format!("{}-{number}", known.name);
+        self.slice_names += 1;
+        let name = format!("{}-{}", known.name, self.slice_names);
         let slice = self.slice(&known, &name);
         self.slices.push(slice.clone());
         apply.push(slice);

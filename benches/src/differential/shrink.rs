@@ -11,6 +11,9 @@ const KEPT: &[&str] = &[
     "containers", "containerPort", "phase", "from", "to", "cidr", "values", "targetPort", "ownerReferences", "generateName",
 ];
 
+/// Fields that say one thing together with others.
+const WHOLE: &[&str] = &["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "sessionAffinityConfig"];
+
 /// Lists that the API never lets be empty.
 const FILLED: &[&str] = &["addresses", "values", "ports", "ipFamilies", "clusterIPs", "podIPs", "containers", "ownerReferences"];
 
@@ -89,6 +92,7 @@ fn places(value: &Value, path: &mut Vec<Step>, out: &mut Vec<Vec<Step>>) {
         }
         Value::Object(map) => map
             .iter()
+            .filter(|(key, _)| !WHOLE.contains(&key.as_str()))
             .for_each(|(key, child)| visit(Step::Key(key.clone()), child, !KEPT.contains(&key.as_str()))),
         _ => {}
     }
