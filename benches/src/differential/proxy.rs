@@ -148,7 +148,16 @@ impl<'a> Maker<'a> {
         let n = known.number;
         let (v4, v6) = (format!("172.30.0.{n}"), format!("fd00:10:96::{n:x}"));
         let mut spec = json!({"selector": {"app": known.name}});
-        let kind = *r.pick(&["ClusterIP", "ClusterIP", "NodePort", "NodePort", "LoadBalancer", "LoadBalancer", "LoadBalancer", "ExternalName"]);
+        let kind = *r.pick(&[
+            "ClusterIP",
+            "ClusterIP",
+            "NodePort",
+            "NodePort",
+            "LoadBalancer",
+            "LoadBalancer",
+            "LoadBalancer",
+            "ExternalName",
+        ]);
         spec["type"] = json!(kind);
         match r.below(10) {
             0..4 => set_ips(&mut spec, &[&v4], "SingleStack"),
@@ -216,11 +225,8 @@ impl<'a> Maker<'a> {
             maybe(r, 90, spec, "externalTrafficPolicy", policy);
         }
         if kind != "ExternalName" && percent(r, 25) {
-            let external = [
-                format!("198.51.100.{n}"),
-                format!("2001:db8:98::{n:x}"),
-                format!("198.51.101.{n}"),
-            ];
+            let external =
+                [format!("198.51.100.{n}"), format!("2001:db8:98::{n:x}"), format!("198.51.101.{n}")];
             spec["externalIPs"] = json!(some(r, &external, 60));
         }
         maybe(r, 10, spec, "publishNotReadyAddresses", json!(true));
@@ -247,8 +253,16 @@ impl<'a> Maker<'a> {
             *status = json!({"loadBalancer": {"ingress": ingress}});
         }
         let ranges = [
-            "10.0.0.0/8", "192.168.7.0/24", "192.168.7.10/32", " 203.0.113.0/25", "0.0.0.0/0", "2001:db8:7::/64", "::/0",
-            "fd00::/8", "10.99.0.5/32", "1.2.3.4/32",
+            "10.0.0.0/8",
+            "192.168.7.0/24",
+            "192.168.7.10/32",
+            " 203.0.113.0/25",
+            "0.0.0.0/0",
+            "2001:db8:7::/64",
+            "::/0",
+            "fd00::/8",
+            "10.99.0.5/32",
+            "1.2.3.4/32",
         ];
         if percent(r, 40) {
             spec["loadBalancerSourceRanges"] = json!(some(r, &ranges, 20));
@@ -340,7 +354,10 @@ impl<'a> Maker<'a> {
                 let keys: Vec<String> =
                     other["spec"].as_object().into_iter().flatten().map(|(key, _)| key.clone()).collect();
                 let key = self.random.pick(&keys).clone();
-                if object["spec"]["type"] == "ExternalName" || ["type", "clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"].contains(&key.as_str()) {
+                if object["spec"]["type"] == "ExternalName"
+                    || ["type", "clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"]
+                        .contains(&key.as_str())
+                {
                     object = other;
                 } else {
                     object["spec"][&key] = other["spec"][&key].clone();
@@ -368,7 +385,9 @@ impl<'a> Maker<'a> {
                 let at = self.random.below(endpoints.len());
                 match self.random.below(4) {
                     1 if !endpoints.is_empty() => drop(endpoints.remove(at)),
-                    2 | 3 if !endpoints.is_empty() => endpoints[at]["conditions"] = fresh["conditions"].clone(),
+                    2 | 3 if !endpoints.is_empty() => {
+                        endpoints[at]["conditions"] = fresh["conditions"].clone()
+                    }
                     _ if !has_address(endpoints, &fresh) => endpoints.push(fresh),
                     _ => {}
                 }
