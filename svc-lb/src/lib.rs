@@ -17,6 +17,7 @@ mod request;
 mod scheduler;
 mod shared;
 mod slow_start;
+mod sync;
 mod tournament;
 mod zone;
 

@@ -15,7 +15,6 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::hint::select_unpredictable;
 use core::net::SocketAddr;
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use hashbrown::HashMap;
 use thiserror::Error;
@@ -26,6 +25,7 @@ use crate::scheduler::{
     AliasTable, Fallback, HashFlags, MaglevMember, MaglevSize, MaglevTable, ProbabilityRule, Refusal, Ring,
     RingOptions, Scheduler, source_bucket, source_table,
 };
+use crate::sync::{AtomicBool, AtomicU32, Mutex, Once, Ordering};
 use crate::tournament::Ratio;
 
 /// Marks a table place that leads nowhere.
@@ -209,7 +209,7 @@ struct Generation {
     members: Vec<Member>,
     table: Table,
     /// The generation that replaced this one; always `Some` once it is there, but for the moment of dropping.
-    next: spin::Once<Option<Arc<Self>>>,
+    next: Once<Option<Arc<Self>>>,
 }
 
 impl Drop for Generation {
@@ -249,7 +249,7 @@ impl Drop for Generation {
 pub struct SharedBalancer {
     rule: Rule,
     /// Taken by swaps and by new pickers, never by a pick.
-    latest: spin::Mutex<Arc<Generation>>,
+    latest: Mutex<Arc<Generation>>,
     pickers: AtomicU32,
 }
 
@@ -261,8 +261,8 @@ impl SharedBalancer {
     pub fn new(scheduler: Scheduler) -> Result<Self, UnsharedScheduler> {
         let rule = Rule::try_from(scheduler)?;
         let table = Table::new(rule, &[]);
-        let first = Generation { members: Vec::new(), table, next: spin::Once::new() };
-        Ok(Self { rule, latest: spin::Mutex::new(Arc::new(first)), pickers: AtomicU32::new(0) })
+        let first = Generation { members: Vec::new(), table, next: Once::new() };
+        Ok(Self { rule, latest: Mutex::new(Arc::new(first)), pickers: AtomicU32::new(0) })
     }
 
     /// Makes the backends these. Pickers see them at their next pick; backends that stay keep their counts and ejections.
@@ -297,7 +297,7 @@ impl SharedBalancer {
             members.push(Member { weight: backend.weight, limit: backend.upper_threshold, backend: shared });
         }
         let table = Table::new(self.rule, &members);
-        let generation = Arc::new(Generation { members, table, next: spin::Once::new() });
+        let generation = Arc::new(Generation { members, table, next: Once::new() });
         latest.next.call_once(|| Some(Arc::clone(&generation)));
         *latest = generation;
         Ok(())
