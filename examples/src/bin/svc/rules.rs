@@ -14,7 +14,7 @@ use svc_rules::iptables::{Mode, Proxy, Sections, StaleChains};
 use svc_rules::packet::Family;
 use svc_rules::policy::{self, Refusal};
 use svc_rules::xtables::Ruleset;
-use svc_rules::{ProxyConfig, ProxyMode, nftables};
+use svc_rules::{ProxyConfig, ProxyMode, ipvs, nftables};
 
 /// Options of `svc rules`.
 #[derive(clap::Args)]
@@ -99,9 +99,6 @@ pub(crate) fn configuration(
             .find(|mode| mode.as_str() == text)
             .with_context(|| format!("no proxy mode `{text}`: there are iptables, ipvs and nftables"))?,
     };
-    if mode == ProxyMode::Ipvs {
-        bail!("rules of mode ipvs cannot be written yet; those of iptables and nftables can");
-    }
     Ok((mode, world.proxy_config(&node, family, mode)?))
 }
 
@@ -118,9 +115,15 @@ pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<ExitCode> {
     if args.policies {
         return policies(args, &world, mode, &config.node_name, out);
     }
-    if mode == ProxyMode::Nftables {
-        return nftables(args, &world, config, out);
+    match mode {
+        ProxyMode::Iptables => iptables(args, &world, config, out),
+        ProxyMode::Nftables => nftables(args, &world, config, out),
+        ProxyMode::Ipvs => ipvs(args, &world, config, out),
     }
+}
+
+/// The input of `iptables-restore`.
+fn iptables(args: &Args, world: &World, config: ProxyConfig, out: &mut dyn Write) -> Result<ExitCode> {
     let mut proxy = Proxy::new(config);
     if let Some(most) = args.sections {
         proxy.set_sections(Sections::OfServices(most));
@@ -181,6 +184,39 @@ fn policies(
     ];
     for (command, text) in parts.iter().filter(|(_, text)| !text.is_empty()) {
         writeln!(out, "# {command}\n{text}")?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The input of each tool that IPVS mode needs, in order.
+fn ipvs(args: &Args, world: &World, config: ProxyConfig, out: &mut dyn Write) -> Result<ExitCode> {
+    if args.partial || args.sections.is_some() {
+        bail!(
+            "--partial and --sections are for mode iptables: in IPVS mode every change is as small as --delta"
+        );
+    }
+    let mut proxy = ipvs::Proxy::new(config);
+    let mut input = ipvs::Input::default();
+    if let Some(since) = &args.since {
+        let old = World::new(Input::read(&[since], &args.namespace)?)?;
+        proxy.replace_all(old.cluster.services().iter().map(|service| &**service));
+        let _ = proxy.sync(&old.endpoints, ipvs::Scope::Full, &mut input);
+        proxy.succeeded();
+        input.clear();
+        let mut slices = old.endpoints;
+        proxy.touch(&slices.replace_all(world.cluster.endpoint_slices().iter().map(|slice| &**slice)));
+    }
+    proxy.replace_all(world.cluster.services().iter().map(|service| &**service));
+    let scope = if args.delta { ipvs::Scope::Changes } else { ipvs::Scope::Full };
+    let _ = proxy.sync(&world.endpoints, scope, &mut input);
+    for (tool, text) in input.texts().into_iter().filter(|(_, text)| !text.is_empty()) {
+        let tool = match args.family {
+            FamilyArg::Ipv6 => tool.replace("iptables", "ip6tables"),
+            FamilyArg::Ipv4 => tool.to_owned(),
+        };
+        writeln!(out, "# {tool}")?;
+        out.write_all(text)?;
+        writeln!(out)?;
     }
     Ok(ExitCode::SUCCESS)
 }
