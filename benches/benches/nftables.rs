@@ -43,7 +43,10 @@ fn resident() -> usize {
 fn layouts(c: &mut Criterion) {
     for (name, layout) in [("nftables/reference", Layout::Reference), ("nftables/flat", Layout::Flat)] {
         let mut group = c.benchmark_group(name);
-        group.sample_size(10).warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2));
+        group
+            .sample_size(10)
+            .warm_up_time(Duration::from_millis(500))
+            .measurement_time(Duration::from_secs(2));
         for size in SIZES {
             let services: Vec<_> = (0..size).map(uniform::service).collect();
             let mut slices = SliceCache::new();
@@ -65,7 +68,9 @@ fn layouts(c: &mut Criterion) {
                 out.len()
             };
             let small = change(&mut slices, &mut out);
-            println!("{name} {size} Services: text full {full} B, change {small} B; held with text {memory} B");
+            println!(
+                "{name} {size} Services: text full {full} B, change {small} B; held with text {memory} B"
+            );
             group.bench_function(BenchmarkId::new("change", size), |b| {
                 b.iter(|| change(&mut slices, black_box(&mut out)));
             });

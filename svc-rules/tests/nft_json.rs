@@ -1,6 +1,13 @@
 //! What is written as JSON is read as what it was.
 #![cfg(feature = "json")]
-#![allow(clippy::unwrap_used, clippy::panic, clippy::std_instead_of_core, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::std_instead_of_core,
+    clippy::std_instead_of_alloc,
+    reason = "tests"
+)]
 
 mod common;
 

@@ -173,6 +173,15 @@ impl Proxy {
         self.applied.insert(service.clone(), Vec::new());
     }
 
+    /// Makes `services` the only ones.
+    pub fn replace_all<'a>(&mut self, services: impl IntoIterator<Item = &'a Service>) {
+        let gone: Vec<ObjectRef> = self.services.keys().chain(self.applied.keys()).cloned().collect();
+        self.applied.extend(gone.into_iter().map(|name| (name, Vec::new())));
+        for service in services {
+            self.apply(service);
+        }
+    }
+
     /// Takes note of Services whose endpoints changed. Changes in the other family are ignored.
     pub fn touch(&mut self, changes: &ViewChanges) {
         let ours = changes.ports.iter().filter(|change| change.key.family == self.config.family);
