@@ -2,4 +2,5 @@
 
 pub mod differential;
 pub mod generate;
+pub mod inputs;
 pub mod uniform;

@@ -118,7 +118,7 @@ impl Engine {
     /// Looks at every policy of the tiers that could have allowed it, so it costs more than a verdict.
     pub fn nearest(&self, flow: &Flow<'_>, most: usize) -> Vec<NearMiss> {
         let decision = self.decide(flow);
-        let Ok((from, to)) = self.ends(flow) else { return Vec::new() };
+        let Some((from, to)) = self.ends(flow) else { return Vec::new() };
         let mut found: Vec<NearMiss> = Vec::new();
         for (direction, side) in
             [(Direction::Egress, &decision.egress), (Direction::Ingress, &decision.ingress)]

@@ -18,15 +18,17 @@ use serde_json::json;
 use svc_model::{EndpointSlice, IpFamily, ObjectRef, Service};
 use svc_rules::audit::{self, Audit, Problem};
 use svc_rules::nft::Ruleset;
-use svc_rules::{Layout, NodeRules, ProxyConfig};
+use svc_rules::nftables::Layout;
+use svc_rules::{NodeRules, ProxyConfig, Scheme};
 
-fn healthy(config: &ProxyConfig, cluster: &Cluster) -> Ruleset {
-    let rules = NodeRules::new(Layout::Nftables, config, cluster.services.values(), &cluster.slices);
+fn healthy(config: &ProxyConfig, layout: Layout, cluster: &Cluster) -> Ruleset {
+    let scheme = if layout == Layout::Flat { Scheme::NftablesFlat } else { Scheme::Nftables };
+    let rules = NodeRules::new(scheme, config, cluster.services.values(), &cluster.slices);
     rules.nftables().unwrap().clone()
 }
 
-fn run(config: &ProxyConfig, cluster: &Cluster, found: &Ruleset) -> Audit {
-    audit::nftables(config, cluster.services.values(), &cluster.slices, found)
+fn run(config: &ProxyConfig, layout: Layout, cluster: &Cluster, found: &Ruleset) -> Audit {
+    audit::nftables(config, layout, cluster.services.values(), &cluster.slices, found)
 }
 
 /// The commands that build the rules, without comments and without chains that wait for their deletion.
@@ -43,16 +45,25 @@ fn meaning(rules: &Ruleset) -> Vec<String> {
     lines.collect()
 }
 
-fn repaired(config: &ProxyConfig, cluster: &Cluster, mut kernel: Ruleset) -> Result<(), TestCaseError> {
-    let found = run(config, cluster, &kernel);
-    kernel.apply(&found.repair).map_err(|error| TestCaseError::fail(format!("{error}\n{}", found.repair)))?;
-    prop_assert_eq!(run(config, cluster, &kernel), Audit::default());
-    prop_assert_eq!(meaning(&kernel), meaning(&healthy(config, cluster)));
+fn repaired(
+    config: &ProxyConfig,
+    layout: Layout,
+    cluster: &Cluster,
+    mut kernel: Ruleset,
+) -> Result<(), TestCaseError> {
+    let found = run(config, layout, cluster, &kernel);
+    for step in &found.repair {
+        kernel.apply(&step.input).map_err(|error| TestCaseError::fail(format!("{error}\n{}", step.input)))?;
+    }
+    prop_assert_eq!(run(config, layout, cluster, &kernel), Audit::default());
+    prop_assert_eq!(meaning(&kernel), meaning(&healthy(config, layout, cluster)));
     Ok(())
 }
 
-fn clusters() -> impl Strategy<Value = (ProxyConfig, Vec<Event>)> {
-    families().prop_flat_map(|family| (config(family), vec(event(family), 5..30)))
+fn clusters() -> impl Strategy<Value = (ProxyConfig, Layout, Vec<Event>)> {
+    let layout = prop_oneof![Just(Layout::Reference), Just(Layout::Flat)];
+    (families(), layout)
+        .prop_flat_map(|(family, layout)| (config(family), Just(layout), vec(event(family), 5..30)))
 }
 
 /// One line of the commands that build the rules, as someone left it; `None` if it is gone.
@@ -75,13 +86,13 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
-    fn damage_is_found_and_repaired((config, events) in clusters(), damage in vec(any::<Index>(), 1..4)) {
+    fn damage_is_found_and_repaired((config, layout, events) in clusters(), damage in vec(any::<Index>(), 1..4)) {
         let mut cluster = Cluster::default();
         for event in &events {
             let _ = cluster.apply(event);
         }
-        let whole = healthy(&config, &cluster);
-        prop_assert_eq!(run(&config, &cluster, &whole), Audit::default());
+        let whole = healthy(&config, layout, &cluster);
+        prop_assert_eq!(run(&config, layout, &cluster, &whole), Audit::default());
 
         let text = whole.commands();
         let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
@@ -97,22 +108,22 @@ proptest! {
             }
         }
         let kernel = Ruleset::parse(&lines.join("\n")).unwrap();
-        let found = run(&config, &cluster, &kernel);
+        let found = run(&config, layout, &cluster, &kernel);
         prop_assert!(found.findings.len() >= chosen.len(), "{:?}", found.findings);
-        repaired(&config, &cluster, kernel)?;
+        repaired(&config, layout, &cluster, kernel)?;
     }
 
     /// A node that has not heard of the latest changes.
     #[test]
-    fn a_node_left_behind_is_repaired((config, events) in clusters(), cut in any::<Index>()) {
+    fn a_node_left_behind_is_repaired((config, layout, events) in clusters(), cut in any::<Index>()) {
         let mut cluster = Cluster::default();
         let (early, late) = events.split_at(cut.index(events.len()));
         early.iter().for_each(|event| _ = cluster.apply(event));
-        let kernel = healthy(&config, &cluster);
+        let kernel = healthy(&config, layout, &cluster);
         late.iter().for_each(|event| _ = cluster.apply(event));
-        let found = run(&config, &cluster, &kernel);
+        let found = run(&config, layout, &cluster, &kernel);
         prop_assert_eq!(found.findings.is_empty(), found.repair.is_empty());
-        repaired(&config, &cluster, kernel)?;
+        repaired(&config, layout, &cluster, kernel)?;
     }
 }
 
@@ -139,11 +150,11 @@ fn slice(addresses: &[&str]) -> EndpointSlice {
 
 #[test]
 fn a_stale_endpoint_is_said_in_plain_words() {
-    let config = ProxyConfig::new(IpFamily::Ipv4, "node-a");
+    let (config, layout) = (ProxyConfig::new(IpFamily::Ipv4, "node-a"), Layout::Reference);
     let mut cluster = cluster(&["10.0.0.1", "10.0.0.2"]);
-    let kernel = healthy(&config, &cluster);
+    let kernel = healthy(&config, layout, &cluster);
     let _ = cluster.apply(&Event::Slice(Box::new(slice(&["10.0.0.1", "10.0.0.3"]))));
-    let found = run(&config, &cluster, &kernel);
+    let found = run(&config, layout, &cluster, &kernel);
     let says = |text: &str| found.findings.iter().any(|finding| finding.to_string() == text);
     assert!(says("shop/cart:http: endpoint 10.0.0.3:8080 gets no traffic"), "{:?}", found.findings);
     assert!(says(
@@ -154,11 +165,11 @@ fn a_stale_endpoint_is_said_in_plain_words() {
 
 #[test]
 fn a_service_that_is_gone_leaves_stale_chains_and_elements() {
-    let config = ProxyConfig::new(IpFamily::Ipv4, "node-a");
+    let (config, layout) = (ProxyConfig::new(IpFamily::Ipv4, "node-a"), Layout::Reference);
     let mut cluster = cluster(&["10.0.0.1"]);
-    let kernel = healthy(&config, &cluster);
+    let kernel = healthy(&config, layout, &cluster);
     let _ = cluster.apply(&Event::Remove(ObjectRef::new("shop", "cart")));
-    let found = run(&config, &cluster, &kernel);
+    let found = run(&config, layout, &cluster, &kernel);
     let stale = found.findings.iter().filter(|finding| finding.problem == Problem::StaleChain);
     assert_eq!(stale.count(), 1);
     let of_service = |finding: &&audit::Finding| finding.service.as_deref() == Some("shop/cart:http");
@@ -169,22 +180,22 @@ fn a_service_that_is_gone_leaves_stale_chains_and_elements() {
 
 #[test]
 fn a_node_without_the_table_is_rebuilt() {
-    let config = ProxyConfig::new(IpFamily::Ipv4, "node-a");
+    let (config, layout) = (ProxyConfig::new(IpFamily::Ipv4, "node-a"), Layout::Reference);
     let cluster = cluster(&["10.0.0.1"]);
     let foreign = "add table ip other\nadd chain ip other input\n";
     let mut kernel = Ruleset::parse(foreign).unwrap();
-    let found = run(&config, &cluster, &kernel);
+    let found = run(&config, layout, &cluster, &kernel);
     assert_eq!(found.findings.len(), 1);
     assert_eq!(found.findings[0].to_string(), "node: table kube-proxy is missing");
-    kernel.apply(&found.repair).unwrap();
-    assert_eq!(run(&config, &cluster, &kernel), Audit::default());
+    found.repair.iter().for_each(|step| kernel.apply(&step.input).unwrap());
+    assert_eq!(run(&config, layout, &cluster, &kernel), Audit::default());
     assert!(kernel.commands().contains(foreign.lines().next().unwrap()));
 }
 
 /// Counters, comments and clients that are remembered are no faults.
 #[test]
 fn what_use_leaves_behind_is_no_fault() {
-    let config = ProxyConfig::new(IpFamily::Ipv4, "node-a");
+    let (config, layout) = (ProxyConfig::new(IpFamily::Ipv4, "node-a"), Layout::Reference);
     let mut cluster = cluster(&["10.0.0.1"]);
     let mut service = cluster.services.values().next().unwrap().clone();
     service.spec = serde_json::from_value(json!({
@@ -192,7 +203,7 @@ fn what_use_leaves_behind_is_no_fault() {
     }))
     .unwrap();
     let _ = cluster.apply(&Event::Apply(Box::new(service)));
-    let whole = healthy(&config, &cluster).commands();
+    let whole = healthy(&config, layout, &cluster).commands();
     let set = whole.lines().find(|line| line.starts_with("add set") && line.contains("affinity-")).unwrap();
     let set = set.split(' ').nth(4).unwrap();
     let used = whole
@@ -201,5 +212,5 @@ fn what_use_leaves_behind_is_no_fault() {
         + &format!("add element ip kube-proxy {set} {{ 10.0.0.9 timeout 3h expires 2h }}\n")
         + "add chain ip kube-proxy service-OLDOLDOL-shop/gone/tcp/http\n";
     assert_ne!(used, whole);
-    assert_eq!(run(&config, &cluster, &Ruleset::parse(&used).unwrap()), Audit::default());
+    assert_eq!(run(&config, layout, &cluster, &Ruleset::parse(&used).unwrap()), Audit::default());
 }

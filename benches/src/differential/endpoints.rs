@@ -60,7 +60,8 @@ fn current(random: &mut Random) -> Value {
         let address = json!({"ip": format!("10.0.0.{}", pod + 1), "nodeName": "node-a",
             "targetRef": {"kind": "Pod", "namespace": "ns-1", "name": format!("web-{pod}"), "uid": format!("u{pod}")}});
         let key = *r.pick(&["addresses", "notReadyAddresses"]);
-        endpoints["subsets"] = json!([{key: [address], "ports": [{"name": "p0", "port": 8000, "protocol": "TCP"}]}]);
+        endpoints["subsets"] =
+            json!([{key: [address], "ports": [{"name": "p0", "port": 8000, "protocol": "TCP"}]}]);
     }
     endpoints
 }

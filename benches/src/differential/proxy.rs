@@ -23,6 +23,7 @@ struct Maker<'a> {
     /// Services that exist or did, by number: they keep namespace, name and addresses.
     services: Vec<Known>,
     slices: Vec<Value>,
+    slice_names: usize,
 }
 
 #[derive(Clone)]
@@ -36,7 +37,7 @@ struct Known {
 
 impl<'a> Maker<'a> {
     fn new(random: &'a mut Random, area: &'static str) -> Self {
-        Self { random, area, services: Vec::new(), slices: Vec::new() }
+        Self { random, area, services: Vec::new(), slices: Vec::new(), slice_names: 0 }
     }
 
     fn make(mut self) -> Value {
@@ -147,7 +148,16 @@ impl<'a> Maker<'a> {
         let n = known.number;
         let (v4, v6) = (format!("172.30.0.{n}"), format!("fd00:10:96::{n:x}"));
         let mut spec = json!({"selector": {"app": known.name}});
-        let kind = *r.pick(&["ClusterIP", "ClusterIP", "NodePort", "NodePort", "LoadBalancer", "LoadBalancer", "LoadBalancer", "ExternalName"]);
+        let kind = *r.pick(&[
+            "ClusterIP",
+            "ClusterIP",
+            "NodePort",
+            "NodePort",
+            "LoadBalancer",
+            "LoadBalancer",
+            "LoadBalancer",
+            "ExternalName",
+        ]);
         spec["type"] = json!(kind);
         match r.below(10) {
             0..4 => set_ips(&mut spec, &[&v4], "SingleStack"),
@@ -201,10 +211,11 @@ impl<'a> Maker<'a> {
         let r = &mut *self.random;
         if percent(r, 25) {
             spec["sessionAffinity"] = json!("ClientIP");
-            let seconds = *r.pick(&[1, 60, 10_800, 86_400]);
-            maybe(r, 80, spec, "sessionAffinityConfig", json!({"clientIP": {"timeoutSeconds": seconds}}));
+            // Of a Service always the same: kube-proxy in nftables mode leaves the set of an endpoint at the first one.
+            let seconds = [1, 60, 10_800, 86_400][n % 4];
+            spec["sessionAffinityConfig"] = json!({"clientIP": {"timeoutSeconds": seconds}});
         } else {
-            maybe(r, 80, spec, "sessionAffinity", json!("None"));
+            spec["sessionAffinity"] = json!("None");
         }
         let policies = [json!("Cluster"), json!("Local")];
         let policy = one(r, &policies);
@@ -214,11 +225,8 @@ impl<'a> Maker<'a> {
             maybe(r, 90, spec, "externalTrafficPolicy", policy);
         }
         if kind != "ExternalName" && percent(r, 25) {
-            let external = [
-                format!("198.51.100.{n}"),
-                format!("2001:db8:98::{n:x}"),
-                format!("198.51.101.{n}"),
-            ];
+            let external =
+                [format!("198.51.100.{n}"), format!("2001:db8:98::{n:x}"), format!("198.51.101.{n}")];
             spec["externalIPs"] = json!(some(r, &external, 60));
         }
         maybe(r, 10, spec, "publishNotReadyAddresses", json!(true));
@@ -245,8 +253,16 @@ impl<'a> Maker<'a> {
             *status = json!({"loadBalancer": {"ingress": ingress}});
         }
         let ranges = [
-            "10.0.0.0/8", "192.168.7.0/24", "192.168.7.10/32", " 203.0.113.0/25", "0.0.0.0/0", "2001:db8:7::/64", "::/0",
-            "fd00::/8", "10.99.0.5/32", "1.2.3.4/32",
+            "10.0.0.0/8",
+            "192.168.7.0/24",
+            "192.168.7.10/32",
+            " 203.0.113.0/25",
+            "0.0.0.0/0",
+            "2001:db8:7::/64",
+            "::/0",
+            "fd00::/8",
+            "10.99.0.5/32",
+            "1.2.3.4/32",
         ];
         if percent(r, 40) {
             spec["loadBalancerSourceRanges"] = json!(some(r, &ranges, 20));
@@ -260,8 +276,8 @@ impl<'a> Maker<'a> {
 
     fn add_slice(&mut self, service: usize, apply: &mut Vec<Value>) {
         let known = self.services[service].clone();
-        let number = self.slices.len();
-        let name = format!("{}-{number}", known.name);
+        self.slice_names += 1;
+        let name = format!("{}-{}", known.name, self.slice_names);
         let slice = self.slice(&known, &name);
         self.slices.push(slice.clone());
         apply.push(slice);
@@ -338,7 +354,10 @@ impl<'a> Maker<'a> {
                 let keys: Vec<String> =
                     other["spec"].as_object().into_iter().flatten().map(|(key, _)| key.clone()).collect();
                 let key = self.random.pick(&keys).clone();
-                if object["spec"]["type"] == "ExternalName" || ["type", "clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"].contains(&key.as_str()) {
+                if object["spec"]["type"] == "ExternalName"
+                    || ["type", "clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"]
+                        .contains(&key.as_str())
+                {
                     object = other;
                 } else {
                     object["spec"][&key] = other["spec"][&key].clone();
@@ -366,7 +385,9 @@ impl<'a> Maker<'a> {
                 let at = self.random.below(endpoints.len());
                 match self.random.below(4) {
                     1 if !endpoints.is_empty() => drop(endpoints.remove(at)),
-                    2 | 3 if !endpoints.is_empty() => endpoints[at]["conditions"] = fresh["conditions"].clone(),
+                    2 | 3 if !endpoints.is_empty() => {
+                        endpoints[at]["conditions"] = fresh["conditions"].clone()
+                    }
                     _ if !has_address(endpoints, &fresh) => endpoints.push(fresh),
                     _ => {}
                 }

@@ -5,15 +5,31 @@ use serde_json::{Value, json};
 use super::names::percent;
 use crate::generate::Random;
 
-const KEYS: [&str; 12] = [
-    "a", "b", "app", "n", "in", "notin", "example.com/tier", "x_y.z", "-bad", "a/b/c", "Example.com/x", "",
-];
+const KEYS: [&str; 12] =
+    ["a", "b", "app", "n", "in", "notin", "example.com/tier", "x_y.z", "-bad", "a/b/c", "Example.com/x", ""];
 const VALUES: [&str; 18] = [
-    "", "1", "2", "10", "web", "db", "x-y", "in", "-1", "+5", "007", "9223372036854775807", "9223372036854775808", "1.5",
-    "bad value", "-x", "a.b_c", "é",
+    "",
+    "1",
+    "2",
+    "10",
+    "web",
+    "db",
+    "x-y",
+    "in",
+    "-1",
+    "+5",
+    "007",
+    "9223372036854775807",
+    "9223372036854775808",
+    "1.5",
+    "bad value",
+    "-x",
+    "a.b_c",
+    "é",
 ];
 const TOKENS: [&str; 20] = [
-    "a", "b", "in", "notin", "(", ")", ",", "=", "==", "!=", "!", ">", "<", "1", "x", " ", "\t", "gt", "lt", "\u{0}",
+    "a", "b", "in", "notin", "(", ")", ",", "=", "==", "!=", "!", ">", "<", "1", "x", " ", "\t", "gt", "lt",
+    "\u{0}",
 ];
 
 /// Cases of area `selector`.

@@ -4,15 +4,69 @@ use serde_json::Value;
 
 /// Fields without which an object means nothing, or something that no API server would let through.
 const KEPT: &[&str] = &[
-    "area", "level", "config", "kind", "apiVersion", "metadata", "namespace", "name", "spec", "protocol", "port", "addressType",
-    "addresses", "selector", "steps", "cases", "service", "type", "clusterIP", "clusterIPs", "ipFamilies", "family", "nodeName",
-    "nodeIP", "nodeAddresses", "masqueradeBit", "mode", "value", "key", "operator", "existing", "labels", "controllerName",
-    "maxEndpointsPerSlice", "objects", "conditions", "endpoints", "ports", "apply", "delete", "status", "podIP", "podIPs", "ip", "uid",
-    "containers", "containerPort", "phase", "from", "to", "cidr", "values", "targetPort", "ownerReferences", "generateName",
+    "area",
+    "level",
+    "config",
+    "kind",
+    "apiVersion",
+    "metadata",
+    "namespace",
+    "name",
+    "spec",
+    "protocol",
+    "port",
+    "addressType",
+    "addresses",
+    "selector",
+    "steps",
+    "cases",
+    "service",
+    "type",
+    "clusterIP",
+    "clusterIPs",
+    "ipFamilies",
+    "family",
+    "nodeName",
+    "nodeIP",
+    "nodeAddresses",
+    "masqueradeBit",
+    "mode",
+    "value",
+    "key",
+    "operator",
+    "existing",
+    "labels",
+    "controllerName",
+    "maxEndpointsPerSlice",
+    "objects",
+    "conditions",
+    "endpoints",
+    "ports",
+    "apply",
+    "delete",
+    "status",
+    "podIP",
+    "podIPs",
+    "ip",
+    "uid",
+    "containers",
+    "containerPort",
+    "phase",
+    "from",
+    "to",
+    "cidr",
+    "values",
+    "targetPort",
+    "ownerReferences",
+    "generateName",
 ];
 
+/// Fields that say one thing together with others.
+const WHOLE: &[&str] = &["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "sessionAffinityConfig"];
+
 /// Lists that the API never lets be empty.
-const FILLED: &[&str] = &["addresses", "values", "ports", "ipFamilies", "clusterIPs", "podIPs", "containers", "ownerReferences"];
+const FILLED: &[&str] =
+    &["addresses", "values", "ports", "ipFamilies", "clusterIPs", "podIPs", "containers", "ownerReferences"];
 
 /// One case of a file alone, of the areas whose cases stand side by side; `None` where they build on one another. What a
 /// case takes over from those before it (objects, the slices that they left) comes with it.
@@ -85,10 +139,14 @@ fn places(value: &Value, path: &mut Vec<Step>, out: &mut Vec<Vec<Step>>) {
     match value {
         // A list that may not be empty keeps its last element.
         Value::Array(items) => {
-            items.iter().enumerate().for_each(|(at, item)| visit(Step::At(at), item, items.len() > 1 || may_empty));
+            items
+                .iter()
+                .enumerate()
+                .for_each(|(at, item)| visit(Step::At(at), item, items.len() > 1 || may_empty));
         }
         Value::Object(map) => map
             .iter()
+            .filter(|(key, _)| !WHOLE.contains(&key.as_str()))
             .for_each(|(key, child)| visit(Step::Key(key.clone()), child, !KEPT.contains(&key.as_str()))),
         _ => {}
     }

@@ -150,7 +150,8 @@ fn node(random: &mut Random, name: &str) -> Value {
     let zone = *r.pick(&ZONES);
     maybe(r, 90, &mut metadata, "labels", json!({"topology.kubernetes.io/zone": zone}));
     if percent(r, 5) {
-        metadata["labels"] = json!({"node-role.kubernetes.io/control-plane": "", "topology.kubernetes.io/zone": zone});
+        metadata["labels"] =
+            json!({"node-role.kubernetes.io/control-plane": "", "topology.kubernetes.io/zone": zone});
     }
     let cpu = one(r, &["1", "4", "1500m", "2", "0"].map(Value::from));
     let mut status = json!({});

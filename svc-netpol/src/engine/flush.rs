@@ -75,7 +75,7 @@ impl Engine {
                 let Some(ip) = facts.addresses.iter().find(|ip| Family::of(**ip) == family) else {
                     continue;
                 };
-                let Some(ident) = pod.ident(family) else { continue };
+                let ident = pod.ident(family);
                 let zone = self.zones.of(*ip);
                 if self.idents.get(ident).is_some_and(|ident| ident.zone != zone) {
                     moves.push((id, at, pod.kind, zone, ident));

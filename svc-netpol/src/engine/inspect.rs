@@ -83,8 +83,7 @@ impl Engine {
     /// Every Pod that has a peer in a family: with an address of it, or without any.
     pub(crate) fn pod_peers(&self, family: Family) -> impl Iterator<Item = (&ObjectRef, &Kind, Peers)> {
         self.pods.iter().filter_map(move |(_, pod)| {
-            let ident = pod.ident(family)?;
-            Some((&pod.reference, self.kinds.get(pod.kind)?, self.peers_of(ident)?))
+            Some((&pod.reference, self.kinds.get(pod.kind)?, self.peers_of(pod.ident(family))?))
         })
     }
 

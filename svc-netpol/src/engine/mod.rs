@@ -1,8 +1,9 @@
 //! The compiled engine: state in, verdicts with reasons out.
 //!
 //! Pods are grouped by what policies can tell apart. A *kind* is a namespace, labels and named ports; a *zone*
-//! is a set of addresses that the same blocks find; a *peer* is what rules can tell of a kind in a zone; a
-//! *row* is what a set of policies says to each peer. A verdict is two look-ups, one in the row of each side.
+//! is a set of addresses that the same blocks find; a *peer* is what rules can tell of a kind in a zone, or of
+//! everyone around it; a *row* is what a set of policies says to each peer. A verdict finds both ends by name or
+//! address, and then looks into the row of each side.
 
 mod address;
 mod cells;
@@ -60,10 +61,13 @@ pub(crate) type RowId = u32;
 /// - a verdict: constant, apart from a binary search in the ports of one rule set and, for an external address,
 ///   in the edges of all blocks;
 /// - a Pod that looks like another one: constant; one with new labels: as many selectors as its labels may
-///   match, and one cell in each row that can tell it apart;
+///   match, and one cell in each row that asks for one of its labels; if no Pod has had just these policies, also
+///   a row, which looks at everyone that its rules name;
 /// - a policy: its own rows, and the kinds that a selector new to the cluster matches; a policy with a block
 ///   new to the cluster cuts the address space anew, which looks at every Pod once;
-/// - memory: at most *R* × *C* cells of four bytes; peers that no rule names take none.
+/// - memory: for a Pod 64 bytes with its names, 72 of facts that verdicts rarely ask for, and its entries in two
+///   tables, about 250 in all; for a row 16 to 32 bytes a peer that its rules name, where a namespace is one
+///   peer and a kind of Pods another one only if labels are asked for: at most *R* × *C*, usually far fewer.
 #[derive(Debug, Clone)]
 pub struct Engine {
     options: Options,

@@ -26,15 +26,20 @@ pub(crate) struct PodEntry {
 pub(super) const NO_IDENT: IdentId = IdentId::MAX;
 
 impl PodEntry {
-    /// What the Pod is in a family.
+    /// What the Pod is in a family, or [`NO_IDENT`].
     #[inline]
-    pub(super) fn ident(&self, family: Family) -> Option<IdentId> {
+    pub(super) fn ident(&self, family: Family) -> IdentId {
         let [v4, v6] = self.idents;
-        let ident = match family {
+        match family {
             Family::V4 => v4,
             Family::V6 => v6,
-        };
-        (ident != NO_IDENT).then_some(ident)
+        }
+    }
+
+    /// Whether it has an address of the family, or may have.
+    #[inline]
+    pub(super) fn has(&self, family: Family) -> bool {
+        self.ident(family) != NO_IDENT
     }
 }
 
@@ -55,7 +60,7 @@ pub(crate) struct Pods {
     index: HashTable<PodId>,
 }
 
-#[inline]
+#[inline(always)]
 fn hash(namespace: &str, name: &str) -> u64 {
     let mut hasher = foldhash::fast::FixedState::default().build_hasher();
     hasher.write(namespace.as_bytes());
@@ -64,7 +69,7 @@ fn hash(namespace: &str, name: &str) -> u64 {
 }
 
 impl Pods {
-    #[inline]
+    #[inline(always)]
     pub(crate) fn find(&self, namespace: &str, name: &str) -> Option<(PodId, &PodEntry)> {
         let is_it = |id: &PodId| {
             self.get(*id)

@@ -414,7 +414,11 @@ impl Engine {
         }
     }
 
+    /// Kinds that a term finds; none if all are to be looked at anyhow, as in the first build.
     fn kinds_found_by(&self, term: &Term) -> Vec<KindId> {
+        if self.pending.kinds.len() == self.kinds.len() {
+            return Vec::new();
+        }
         let found = |id: &KindId| {
             self.kinds.get(*id).is_some_and(|kind| {
                 let labels = self.labels_of(&kind.key.namespace);

@@ -16,35 +16,17 @@ use crate::traffic::Traffic;
 /// One end of a flow, found.
 #[derive(Clone, Copy)]
 pub(crate) struct End<'a> {
+    /// How the flow names it.
+    endpoint: &'a Endpoint<'a>,
     place: Place,
     /// `None` for an address outside.
-    pod: Option<(PodId, &'a PodEntry)>,
-    /// The address by which it was named.
-    named: Option<IpAddr>,
+    pod: Option<PodId>,
     family: Family,
 }
 
 impl End<'_> {
     pub(crate) fn peer(&self) -> PeerId {
         self.place.peers.own
-    }
-}
-
-/// Why an end can't be told: [`Missing`] as long as nobody needs to own it.
-#[derive(Clone, Copy)]
-pub(crate) enum Absent<'a> {
-    Pod(&'a str, &'a str),
-    Address(&'a ObjectRef),
-    CommonFamily,
-}
-
-impl From<Absent<'_>> for Missing {
-    fn from(absent: Absent<'_>) -> Self {
-        match absent {
-            Absent::Pod(namespace, name) => Self::Pod(ObjectRef::new(namespace, name)),
-            Absent::Address(pod) => Self::Address(pod.clone()),
-            Absent::CommonFamily => Self::CommonFamily,
-        }
     }
 }
 
@@ -88,12 +70,22 @@ fn both(egress: Verdict, ingress: Verdict) -> Verdict {
 /// has one.
 #[inline]
 fn common_family(from: Option<&PodEntry>, to: Option<&PodEntry>) -> Family {
-    let has = |pod: Option<&PodEntry>, family: Family| pod.is_some_and(|pod| pod.ident(family).is_some());
+    let has = |pod: Option<&PodEntry>, family: Family| pod.is_some_and(|pod| pod.has(family));
     let Some(first) = to.and_then(|pod| pod.primary) else {
         return from.and_then(|pod| pod.primary).unwrap_or(Family::V4);
     };
     let second = first.other();
     if !has(from, first) && has(to, second) && has(from, second) { second } else { first }
+}
+
+/// The family of a flow's addresses.
+#[inline]
+fn family_of(flow: &Flow<'_>, from: Option<&PodEntry>, to: Option<&PodEntry>) -> Family {
+    match (flow.family, flow.to, flow.from) {
+        (Some(family), ..) => family.into(),
+        (None, Endpoint::Address(ip), _) | (None, _, Endpoint::Address(ip)) => Family::of(ip),
+        (None, Endpoint::Pod { .. }, Endpoint::Pod { .. }) => common_family(from, to),
+    }
 }
 
 /// Verdicts.
@@ -103,22 +95,20 @@ impl Engine {
     /// The same look-up as [`decide`](Self::decide), without putting the reason into words.
     pub fn verdict(&self, flow: &Flow<'_>) -> Verdict {
         match self.ends(flow) {
-            Ok((from, to)) => both(
+            Some((from, to)) => both(
                 self.egress(&from, &to, flow.traffic).verdict(),
                 self.ingress(&from, &to, flow.traffic).verdict(),
             ),
-            Err(_) => Verdict::Unknown,
+            None => Verdict::Unknown,
         }
     }
 
     /// Whether a connection comes about, and what decided each side.
     pub fn decide(&self, flow: &Flow<'_>) -> Decision {
-        let (from, to) = match self.ends(flow) {
-            Ok(ends) => ends,
-            Err(missing) => {
-                let side = Side { verdict: Verdict::Unknown, reason: Reason::NoEndpoint(missing.into()) };
-                return Decision { verdict: Verdict::Unknown, egress: side.clone(), ingress: side };
-            }
+        let Some((from, to)) = self.ends(flow) else {
+            let reason = Reason::NoEndpoint(self.missing_end(flow));
+            let side = Side { verdict: Verdict::Unknown, reason };
+            return Decision { verdict: Verdict::Unknown, egress: side.clone(), ingress: side };
         };
         let egress = self.egress(&from, &to, flow.traffic);
         let ingress = self.ingress(&from, &to, flow.traffic);
@@ -128,69 +118,86 @@ impl Engine {
         Decision { verdict, egress, ingress }
     }
 
-    #[inline]
-    pub(crate) fn ends<'a>(&'a self, flow: &Flow<'a>) -> Result<(End<'a>, End<'a>), Absent<'a>> {
-        let (from, to) = (self.pod_of(flow.from)?, self.pod_of(flow.to)?);
-        let named = |endpoint: Endpoint<'_>| match endpoint {
-            Endpoint::Address(ip) => Some(ip),
-            Endpoint::Pod { .. } => None,
-        };
-        let (from_ip, to_ip) = (named(flow.from), named(flow.to));
-        let family = match (flow.family, to_ip.or(from_ip)) {
-            (Some(family), _) => family.into(),
-            (None, Some(ip)) => Family::of(ip),
-            (None, None) => common_family(from.map(|(_, pod)| pod), to.map(|(_, pod)| pod)),
-        };
-        Ok((self.end(from, from_ip, family)?, self.end(to, to_ip, family)?))
+    /// Both ends and the family between them; `None` if one can't be told.
+    #[inline(always)]
+    pub(crate) fn ends<'a>(&self, flow: &'a Flow<'a>) -> Option<(End<'a>, End<'a>)> {
+        let (from, to) = (self.pod_of(&flow.from)?, self.pod_of(&flow.to)?);
+        let family = family_of(flow, from.map(|(_, pod)| pod), to.map(|(_, pod)| pod));
+        Some((self.end(&flow.from, from, family)?, self.end(&flow.to, to, family)?))
     }
 
-    #[inline]
-    fn pod_of<'a>(&'a self, endpoint: Endpoint<'a>) -> Result<Option<(PodId, &'a PodEntry)>, Absent<'a>> {
+    /// Why an end can't be told.
+    #[cold]
+    fn missing_end(&self, flow: &Flow<'_>) -> Missing {
+        let mut pods = [None; 2];
+        for (endpoint, found) in [flow.from, flow.to].iter().zip(&mut pods) {
+            match (self.pod_of(endpoint), endpoint) {
+                (Some(pod), _) => *found = pod.map(|(_, pod)| pod),
+                (None, Endpoint::Pod { namespace, name }) => {
+                    return Missing::Pod(ObjectRef::new(*namespace, *name));
+                }
+                (None, Endpoint::Address(_)) => {}
+            }
+        }
+        let [from, to] = pods;
+        let family = family_of(flow, from, to);
+        for (endpoint, pod) in [(flow.from, from), (flow.to, to)] {
+            match (endpoint, pod) {
+                (Endpoint::Address(ip), _) if Family::of(ip) != family => return Missing::CommonFamily,
+                (_, Some(pod)) if !pod.has(family) => return Missing::Address(pod.reference.clone()),
+                _ => {}
+            }
+        }
+        Missing::CommonFamily
+    }
+
+    /// The Pod that an end is, or `Some(None)` if it is outside; `None` if there is no such Pod.
+    #[inline(always)]
+    fn pod_of(&self, endpoint: &Endpoint<'_>) -> Option<Option<(PodId, &PodEntry)>> {
         match endpoint {
-            Endpoint::Pod { namespace, name } => match self.pods.find(namespace, name) {
-                Some(found) => Ok(Some(found)),
-                None => Err(Absent::Pod(namespace, name)),
-            },
+            Endpoint::Pod { namespace, name } => self.pods.find(namespace, name).map(Some),
             Endpoint::Address(ip) => {
-                let holder = self.by_address.get(&ip).and_then(|pods| pods.first());
-                Ok(holder.and_then(|id| Some((*id, self.pods.get(*id)?))))
+                let holder = self.by_address.get(ip).and_then(|pods| pods.first());
+                Some(holder.and_then(|id| Some((*id, self.pods.get(*id)?))))
             }
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn end<'a>(
-        &'a self,
-        pod: Option<(PodId, &'a PodEntry)>,
-        ip: Option<IpAddr>,
+        &self,
+        endpoint: &'a Endpoint<'a>,
+        pod: Option<(PodId, &PodEntry)>,
         family: Family,
-    ) -> Result<End<'a>, Absent<'a>> {
-        if ip.is_some_and(|ip| Family::of(ip) != family) {
-            return Err(Absent::CommonFamily);
+    ) -> Option<End<'a>> {
+        if let Endpoint::Address(ip) = endpoint
+            && Family::of(*ip) != family
+        {
+            return None;
         }
-        let Some((_, entry)) = pod else {
-            let ip = ip.ok_or(Absent::CommonFamily)?;
-            let ident = self.ident_ids.get(&(None, self.zones.of(ip)));
-            let place = ident.and_then(|id| self.places.get(*id as usize)).copied().unwrap_or(NO_PLACE);
-            return Ok(End { place, pod: None, named: Some(ip), family });
+        let place = match (pod, endpoint) {
+            (Some((_, pod)), _) => self.places.get(pod.ident(family) as usize)?,
+            (None, Endpoint::Address(ip)) => self.outside(*ip).unwrap_or(&NO_PLACE),
+            (None, Endpoint::Pod { .. }) => return None,
         };
-        match entry.ident(family).and_then(|id| self.places.get(id as usize)) {
-            Some(place) => Ok(End { place: *place, pod, named: ip, family }),
-            None => Err(Absent::Address(&entry.reference)),
-        }
+        Some(End { endpoint, place: *place, pod: pod.map(|(id, _)| id), family })
+    }
+
+    fn outside(&self, ip: IpAddr) -> Option<&Place> {
+        self.places.get(*self.ident_ids.get(&(None, self.zones.of(ip)))? as usize)
     }
 
     /// The kind of an end, if it is a Pod.
     pub(crate) fn kind_of(&self, end: &End<'_>) -> Option<&Kind> {
-        self.kinds.get(end.pod?.1.kind)
+        self.kinds.get(self.pods.get(end.pod?)?.kind)
     }
 
     /// The address of an end in the flow's family.
     pub(crate) fn address_of(&self, end: &End<'_>) -> Option<IpAddr> {
-        if end.named.is_some() {
-            return end.named;
+        if let Endpoint::Address(ip) = end.endpoint {
+            return Some(*ip);
         }
-        let addresses = &self.pods.facts(end.pod?.0)?.addresses;
+        let addresses = &self.pods.facts(end.pod?)?.addresses;
         addresses.iter().find(|ip| Family::of(**ip) == end.family).copied()
     }
 
@@ -199,12 +206,12 @@ impl Engine {
         self.kind_of(end).filter(|kind| !kind.is_host()).map_or(&[], |kind| &kind.key.ports)
     }
 
-    #[inline]
+    #[inline(always)]
     fn egress(&self, from: &End<'_>, to: &End<'_>, traffic: Traffic) -> Found<'_> {
         self.found(from, to, traffic, |rows| rows.egress)
     }
 
-    #[inline]
+    #[inline(always)]
     fn ingress(&self, from: &End<'_>, to: &End<'_>, traffic: Traffic) -> Found<'_> {
         if self.options.own_node == OwnNode::Allowed && self.is_own_node(to, from) {
             return Found::OwnNode;
@@ -212,7 +219,7 @@ impl Engine {
         self.found(to, from, traffic, |rows| rows.ingress)
     }
 
-    #[inline]
+    #[inline(always)]
     fn found(
         &self,
         subject: &End<'_>,
@@ -223,8 +230,8 @@ impl Engine {
         if subject.place.rows == NO_ROWS {
             return Found::NotSubject;
         }
-        if let (Some((subject, _)), Some((peer, _))) = (subject.pod, peer.pod)
-            && subject == peer
+        if subject.pod == peer.pod
+            && subject.pod.is_some()
             && self.options.self_traffic == SelfTraffic::Allowed
         {
             return Found::SelfTraffic;
@@ -241,7 +248,7 @@ impl Engine {
         if source.place.rows != NO_ROWS {
             return false;
         }
-        let facts = pod.pod.and_then(|(id, _)| self.pods.facts(id));
+        let facts = pod.pod.and_then(|id| self.pods.facts(id));
         let (Some(facts), Some(ip)) = (facts, self.address_of(source)) else { return false };
         facts.hosts.contains(&ip)
             || self.nodes.get(&facts.node).is_some_and(|node| node.addresses.contains(&ip))
@@ -327,7 +334,8 @@ impl Engine {
         };
         missing.extend(undeclared(subject).map(Missing::Namespace));
         missing.extend(undeclared(peer).map(Missing::Namespace));
-        if let Some((_, pod)) = peer.pod.filter(|(_, pod)| pod.primary.is_none()) {
+        let pod = peer.pod.and_then(|id| self.pods.get(id));
+        if let Some(pod) = pod.filter(|pod| pod.primary.is_none()) {
             missing.push(Missing::Address(pod.reference.clone()));
         }
         if let Some(peer) = self.peers.get(peer.peer()) {

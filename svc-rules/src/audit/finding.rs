@@ -11,15 +11,15 @@ use smol_str::SmolStr;
 pub struct Finding {
     /// The Service port concerned, as `namespace/name:port`; absent if the node as a whole is.
     pub service: Option<SmolStr>,
-    /// The table of iptables or nftables.
+    /// The table of iptables or nftables; `ipvs` for virtual servers, `ipset` for sets of that tool.
     pub table: &'static str,
-    /// The chain, set or map in it.
+    /// The chain, set or map in it, or the virtual server as ipvsadm writes it.
     pub place: SmolStr,
     /// What is wrong.
     pub problem: Problem,
 }
 
-/// What is wrong with a chain, set or map.
+/// What is wrong with a chain, set, map or virtual server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Problem {
@@ -72,6 +72,20 @@ pub enum Problem {
         /// The one that should be.
         wanted: SmolStr,
     },
+    /// The virtual server is not there.
+    MissingServer,
+    /// No Service needs the virtual server.
+    StaleServer,
+    /// The virtual server does not send to this endpoint.
+    MissingRealServer {
+        /// The address.
+        server: SocketAddr,
+    },
+    /// The virtual server sends to this address, which is no endpoint to be used.
+    StaleRealServer {
+        /// The address.
+        server: SocketAddr,
+    },
     /// Traffic is sent to an address that is no endpoint to be used.
     StaleEndpoint {
         /// The address.
@@ -109,6 +123,17 @@ impl fmt::Display for Finding {
             }
             Problem::ChangedElement { found, wanted } => {
                 write!(f, "{table} {place} has `{found}` instead of `{wanted}`")
+            }
+            Problem::MissingServer => write!(f, "virtual server {place} is missing"),
+            Problem::StaleServer => write!(f, "virtual server {place} is stale: no Service needs it"),
+            Problem::MissingRealServer { server } => {
+                write!(f, "virtual server {place} sends nothing to endpoint {server}")
+            }
+            Problem::StaleRealServer { server } => {
+                write!(
+                    f,
+                    "virtual server {place} still sends to {server}, which is no endpoint to be used from here"
+                )
             }
             Problem::StaleEndpoint { endpoint } => {
                 write!(f, "traffic still goes to {endpoint}, which is no endpoint to be used from here")

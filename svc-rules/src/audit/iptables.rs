@@ -11,7 +11,7 @@ use svc_endpoints::view::SliceCache;
 use svc_model::{IpFamily, Service};
 
 use super::compare::{self, Difference, Order};
-use super::{Audit, Finding, Problem};
+use super::{Audit, Finding, Problem, Repair};
 use crate::config::ProxyConfig;
 use crate::iptables::{Jump, Mode, Proxy, ServiceChain, StaleChains, jumps};
 use crate::packet::Family;
@@ -103,28 +103,19 @@ impl<'a> Auditor<'a> {
         self.stale_chains();
         self.endpoints();
         let repair = self.repair();
-        Audit::new(self.findings, repair)
+        let command = match self.config.family {
+            IpFamily::Ipv4 => "iptables-restore --noflush",
+            IpFamily::Ipv6 => "ip6tables-restore --noflush",
+        };
+        Audit::new(self.findings, Repair::one(command, repair))
     }
 
     /// The jumps from the kernel's chains.
     fn jumps(&mut self) {
-        let family = self.found.family();
-        for jump in jumps(self.config) {
-            let mut text = Ruleset::new(self.found.family());
-            let table = jump.table.as_str();
-            let line = alloc::format!("*{table}\n:{} - [0:0]\n-A {} {jump}\nCOMMIT\n", jump.to, jump.from);
-            let _ = text.restore(&line, RestoreMode::Keep);
-            let wanted = text.chain(table, jump.from).and_then(|chain| chain.rules.first());
-            let chain = self.found.chain(table, jump.from);
-            let there = |wanted: &Rule| {
-                chain.is_some_and(|chain| {
-                    chain.rules.iter().any(|rule| meaning(rule, family) == meaning(wanted, family))
-                })
-            };
-            if !wanted.is_some_and(there) {
-                self.note(None, table, jump.from, Problem::MissingRule { rule: jump.to_string().into() });
-                self.insert.push(jump);
-            }
+        for jump in missing_jumps(jumps(self.config), self.found) {
+            let rule = jump.to_string().into();
+            self.note(None, jump.table.as_str(), jump.from, Problem::MissingRule { rule });
+            self.insert.push(jump);
         }
     }
 
@@ -248,8 +239,24 @@ fn owner<'a>(ports: &BTreeMap<SmolStr, &'a PortPlan>, chain: &str) -> Option<&'a
     ports.get(chain.hash.to_string().as_str()).copied()
 }
 
+/// The jumps from the kernel's chains that are not there.
+pub(super) fn missing_jumps(jumps: impl Iterator<Item = Jump>, found: &Ruleset) -> Vec<Jump> {
+    let family = found.family();
+    let is_missing = |jump: &Jump| {
+        let mut text = Ruleset::new(family);
+        let table = jump.table.as_str();
+        let line = alloc::format!("*{table}\n:{} - [0:0]\n-A {} {jump}\nCOMMIT\n", jump.to, jump.from);
+        let _ = text.restore(&line, RestoreMode::Keep);
+        let wanted = text.chain(table, jump.from).and_then(|chain| chain.rules.first());
+        let Some(wanted) = wanted.map(|rule| meaning(rule, family)) else { return false };
+        let there = found.chain(table, jump.from).into_iter().flat_map(|chain| &chain.rules);
+        !there.into_iter().any(|rule| meaning(rule, family) == wanted)
+    };
+    jumps.filter(is_missing).collect()
+}
+
 /// A text that is the same for rules that do the same: without comments; counters are no part of it.
-fn meaning(rule: &Rule, family: Family) -> String {
+pub(super) fn meaning(rule: &Rule, family: Family) -> String {
     if rule.comment().is_none() {
         return rule.text(family);
     }

@@ -1,29 +1,30 @@
 //! Audit of nftables mode.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::Write;
-use core::net::IpAddr;
 
 use smol_str::SmolStr;
 use svc_endpoints::view::SliceCache;
 use svc_model::Service;
 
 use super::compare::{self, Difference, Order};
-use super::{Audit, Finding, Problem};
+use super::owners::Owners;
+use super::{Audit, Finding, Problem, Repair};
 use crate::config::ProxyConfig;
-use crate::loaded::{Layout, NodeRules};
 use crate::nft::{Chain, Data, Datum, Element, Ruleset, Set, Statement, Table};
-use crate::plan::{PortPlan, port_plans};
-use crate::probe::{Surroundings, transport};
+use crate::nftables::Layout;
+use crate::packet::Transport;
+use crate::plan::port_plans;
+use crate::probe::Surroundings;
+use crate::scheme::{NodeRules, Scheme};
 use crate::walk::Kernel;
 
 /// Compares the table of a node in nftables mode with what its Services ask for.
 ///
 /// `found` is what `nft list ruleset` printed, read by [`Ruleset::parse`] (or, as JSON, by `Ruleset::from_json`);
-/// `config` is that of the proxy of this family on the node. Other tables are not looked at. The repair is input for
-/// `nft -f`.
+/// `config` is that of the proxy of this family on the node. Other tables are not looked at.
 ///
 /// Clients that are remembered for session affinity are left alone. A chain that is empty and that nothing leads to
 /// waits for its deletion, as the reference leaves it, and is not found fault with. For the same reason (kernels before
@@ -32,12 +33,17 @@ use crate::walk::Kernel;
 #[must_use]
 pub fn nftables<'a>(
     config: &ProxyConfig,
+    layout: Layout,
     services: impl IntoIterator<Item = &'a Service>,
     slices: &SliceCache,
     found: &Ruleset,
 ) -> Audit {
     let services: Vec<&Service> = services.into_iter().collect();
-    let wanted = NodeRules::new(Layout::Nftables, config, services.iter().copied(), slices);
+    let scheme = match layout {
+        Layout::Reference => Scheme::Nftables,
+        Layout::Flat => Scheme::NftablesFlat,
+    };
+    let wanted = NodeRules::new(scheme, config, services.iter().copied(), slices);
     let Some(rules) = wanted.nftables() else { return Audit::default() };
     let (mut findings, mut repair) = (Vec::new(), String::new());
     let owners = Owners::new(config, &services, slices);
@@ -63,79 +69,40 @@ pub fn nftables<'a>(
         repair = rules.commands();
     }
     endpoints(config, &services, slices, [rules, found], &mut findings);
-    Audit::new(findings, repair)
+    Audit::new(findings, Repair::one("nft -f -", repair))
 }
 
 const TABLE: &str = "kube-proxy";
 
-/// Who wants the parts of a table.
-struct Owners {
-    /// The port at an address, by protocol and port number.
-    sockets: BTreeMap<(IpAddr, u8, u16), SmolStr>,
-    /// The port at all of the node's addresses.
-    node_ports: BTreeMap<(u8, u16), SmolStr>,
-    /// A port of the Service with this cluster address.
-    addresses: BTreeMap<IpAddr, SmolStr>,
-    /// A port with this endpoint.
-    endpoints: BTreeMap<(IpAddr, u8, u16), SmolStr>,
-}
-
-impl Owners {
-    fn new(config: &ProxyConfig, services: &[&Service], slices: &SliceCache) -> Self {
-        let mut owners = Self {
-            sockets: BTreeMap::new(),
-            node_ports: BTreeMap::new(),
-            addresses: BTreeMap::new(),
-            endpoints: BTreeMap::new(),
-        };
-        for plan in services.iter().flat_map(|service| port_plans(config, service, slices)) {
-            owners.add(&plan);
+/// Whose element it is, by the addresses and ports in its key.
+fn of_key(owners: &Owners, key: &[Datum]) -> Option<SmolStr> {
+    let port = |number: &u32| u16::try_from(*number).ok();
+    let protocol = |number: &u32| u8::try_from(*number).ok().map(Transport);
+    match key {
+        [Datum::Address(ip)] => owners.of_address(*ip),
+        [Datum::Address(from), Datum::Address(to), Datum::Number(transport), Datum::Number(number)] => {
+            let (transport, number) = (protocol(transport)?, port(number)?);
+            let hairpin = (from == to).then(|| owners.of_endpoint(*to, transport, number)).flatten();
+            hairpin.or_else(|| owners.of_socket(*to, transport, number))
         }
-        owners
-    }
-
-    fn add(&mut self, plan: &PortPlan) {
-        let service = &plan.service;
-        let name = || SmolStr::from(service.name.as_str());
-        let protocol = transport(service.protocol).0;
-        let ips = [service.cluster_ip].into_iter();
-        for ip in
-            ips.chain(service.external_ips.iter().copied()).chain(service.load_balancer_ips.iter().copied())
-        {
-            self.sockets.insert((ip, protocol, service.port), name());
+        [Datum::Address(ip), Datum::Number(first), Datum::Number(second), ..] => {
+            let whole = protocol(first).zip(port(second));
+            let whole = whole.and_then(|(transport, number)| owners.of_socket(*ip, transport, number));
+            // In the flat layout a map of endpoints is for one protocol, and its key has none.
+            whole
+                .or_else(|| SERVED.into_iter().find_map(|served| owners.of_socket(*ip, served, port(first)?)))
         }
-        if let Some(port) = service.node_port {
-            self.node_ports.insert((protocol, port.get()), name());
+        [Datum::Number(first), Datum::Number(second), ..] => {
+            let whole = protocol(first).zip(port(second));
+            let whole = whole.and_then(|(transport, number)| owners.of_node_port(transport, number));
+            whole.or_else(|| owners.of_any_node_port(port(first)?))
         }
-        self.addresses.entry(service.cluster_ip).or_insert_with(name);
-        for endpoint in plan.endpoints.iter() {
-            self.endpoints.entry((endpoint.ip, protocol, endpoint.port)).or_insert_with(name);
-        }
-    }
-
-    /// Whose element it is, by the addresses and ports in its key.
-    fn of_key(&self, key: &[Datum]) -> Option<SmolStr> {
-        let byte = |number: u32| u8::try_from(number).ok();
-        let port = |number: u32| u16::try_from(number).ok();
-        match key {
-            [Datum::Address(ip)] => self.addresses.get(ip).cloned(),
-            [Datum::Number(protocol), Datum::Number(number)] => {
-                self.node_ports.get(&(byte(*protocol)?, port(*number)?)).cloned()
-            }
-            [
-                Datum::Address(from),
-                Datum::Address(to),
-                Datum::Number(protocol),
-                Datum::Number(number),
-                ..,
-            ] if from == to => self.endpoints.get(&(*to, byte(*protocol)?, port(*number)?)).cloned(),
-            [Datum::Address(ip), Datum::Number(protocol), Datum::Number(number), ..] => {
-                self.sockets.get(&(*ip, byte(*protocol)?, port(*number)?)).cloned()
-            }
-            _ => None,
-        }
+        _ => None,
     }
 }
+
+/// The protocols that Services have.
+const SERVED: [Transport; 3] = [Transport::TCP, Transport::UDP, Transport::SCTP];
 
 /// The port that the name of a chain or set tells: `KIND-HASH-namespace/name/protocol/port[__ip/port]`.
 fn of_name(name: &str) -> Option<SmolStr> {
@@ -259,14 +226,14 @@ impl<'a> Auditor<'a> {
                     }
                 }
             };
-            self.note(self.owners.of_key(key).or_else(|| leads_to(element)), name, problem);
+            self.note(of_key(self.owners, key).or_else(|| leads_to(element)), name, problem);
             self.add.push((name, wanted.element_text(key, element)));
         }
         for (key, element) in found.elements() {
             if wanted.get(key).is_none() {
                 let text = found.element_text(key, &plain(element)).into();
                 let service =
-                    self.owners.of_key(key).or_else(|| in_comment(element)).or_else(|| leads_to(element));
+                    of_key(self.owners, key).or_else(|| in_comment(element)).or_else(|| leads_to(element));
                 self.note(service, name, Problem::UnexpectedElement { element: text });
                 self.delete.push((name, found.element_text(key, &Element::default())));
             }

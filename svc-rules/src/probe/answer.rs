@@ -138,6 +138,17 @@ impl Answer {
         !self.fates.is_empty() && self.fates.iter().all(|(fate, _)| fate.endpoint().is_some())
     }
 
+    /// The same without regard to what the endpoints see of the client's address.
+    #[must_use]
+    pub fn ignoring_source(&self) -> Self {
+        Self::new(self.fates().map(|(fate, share)| match fate {
+            Fate::Endpoint { address, .. } => {
+                (Fate::Endpoint { address, source: SourceAddress::Kept }, share)
+            }
+            other => (other, share),
+        }))
+    }
+
     /// Whether both are the same fates, with the same probabilities up to the grain of the kernel's draws.
     #[must_use]
     pub fn same(&self, other: &Self) -> bool {

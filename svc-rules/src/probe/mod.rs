@@ -9,7 +9,7 @@
 //! use svc_model::{IpFamily, Service};
 //! use svc_rules::plan::port_plans;
 //! use svc_rules::probe::{Fate, Surroundings};
-//! use svc_rules::{Layout, NodeRules, ProxyConfig};
+//! use svc_rules::{Scheme, NodeRules, ProxyConfig};
 //!
 //! let service: Service = serde_json::from_value(serde_json::json!({
 //!     "metadata": {"namespace": "shop", "name": "cart"},
@@ -18,7 +18,7 @@
 //! let config = ProxyConfig::new(IpFamily::Ipv4, "node-a");
 //! let slices = SliceCache::new();
 //! let surroundings = Surroundings::new(&config, port_plans(&config, &service, &slices));
-//! let rules = NodeRules::new(Layout::Nftables, &config, [&service], &slices);
+//! let rules = NodeRules::new(Scheme::Nftables, &config, [&service], &slices);
 //! let host = rules.host(surroundings.host().clone());
 //! for probe in surroundings.probes() {
 //!     let answer = surroundings.ask(rules.kernel(), &host, &probe);
@@ -140,13 +140,30 @@ pub struct Probe {
 
 impl fmt::Display for Probe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { client, frontend, to, transport, .. } = self;
-        match self.aim {
-            Aim::Port => write!(f, "{client} to {} {to}/{transport}", frontend.what())?,
-            Aim::OtherPort => write!(f, "{client} to {} {to}/{transport}, no port of it", frontend.what())?,
-            Aim::Ping => write!(f, "{client} pings {} {}", frontend.what(), to.ip())?,
+        write!(f, "{} to {}", self.client, self.target())
+    }
+}
+
+impl Probe {
+    /// What is connected to, in words: `cluster address 10.96.0.7:80/tcp`.
+    #[must_use]
+    pub fn target(&self) -> impl fmt::Display {
+        Target(self)
+    }
+}
+
+struct Target<'a>(&'a Probe);
+
+impl fmt::Display for Target<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Probe { frontend, aim, to, transport, before, .. } = self.0;
+        let what = frontend.what();
+        match aim {
+            Aim::Port => write!(f, "{what} {to}/{transport}")?,
+            Aim::OtherPort => write!(f, "{what} {to}/{transport}, no port of it")?,
+            Aim::Ping => write!(f, "{what} {} by ping", to.ip())?,
         }
-        match self.before {
+        match before {
             Some((frontend, to)) => write!(f, ", after {} {to}", frontend.what()),
             None => Ok(()),
         }
@@ -222,6 +239,24 @@ impl Surroundings {
     #[must_use]
     pub fn plan(&self, probe: &Probe) -> Option<&PortPlan> {
         self.plans.get(probe.plan)
+    }
+
+    /// Someone outside of the cluster and of every source range, if there is such an address.
+    #[must_use]
+    pub const fn outside(&self) -> Option<IpAddr> {
+        self.outside
+    }
+
+    /// The first packet of a TCP connection from a Pod of the node.
+    #[must_use]
+    pub fn from_pod(&self, to: SocketAddr) -> Packet {
+        Packet::tcp(SocketAddr::new(self.pod, CLIENT_PORT), to).from_interface(self.pods.clone())
+    }
+
+    /// The first packet of a TCP connection from outside.
+    #[must_use]
+    pub fn from_outside(&self, client: IpAddr, to: SocketAddr) -> Packet {
+        Packet::tcp(SocketAddr::new(client, CLIENT_PORT), to).from_interface(OUTSIDE)
     }
 
     /// The packets. For Services that hold clients to their endpoint, the second connection of a client at each

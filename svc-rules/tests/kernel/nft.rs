@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
-use svc_rules::nft::Ruleset;
+use svc_rules::audit::{self, Audit};
 #[cfg(feature = "json")]
 use svc_rules::nft::to_json;
+use svc_rules::nft::{Element, Ruleset};
 use svc_rules::nftables::{Layout, Proxy, Scope};
 use svc_rules::packet::{Family, Transport};
 
@@ -14,7 +15,7 @@ use crate::cluster::{cache, cluster_ip, config, objects, probes, slice};
 use crate::lab::{Lab, Place};
 use crate::probe::{Expect, Probe, check, check_affinity};
 
-pub(crate) const SCENARIOS: [Scenario; 8] = [
+pub(crate) const SCENARIOS: [Scenario; 12] = [
     ("nft_ipv4_updates", || updates(Family::V4, Layout::Reference)),
     ("nft_ipv6_updates", || updates(Family::V6, Layout::Reference)),
     ("nft_ipv4_connections", || connections(Family::V4, Layout::Reference)),
@@ -23,6 +24,10 @@ pub(crate) const SCENARIOS: [Scenario; 8] = [
     ("nft_flat_ipv6_updates", || updates(Family::V6, Layout::Flat)),
     ("nft_flat_ipv4_connections", || connections(Family::V4, Layout::Flat)),
     ("nft_flat_ipv6_connections", || connections(Family::V6, Layout::Flat)),
+    ("nft_ipv4_audit", || audit(Family::V4, Layout::Reference)),
+    ("nft_ipv6_audit", || audit(Family::V6, Layout::Reference)),
+    ("nft_flat_ipv4_audit", || audit(Family::V4, Layout::Flat)),
+    ("nft_flat_ipv6_audit", || audit(Family::V6, Layout::Flat)),
 ];
 
 fn connections(family: Family, layout: Layout) {
@@ -155,4 +160,68 @@ fn updates(family: Family, layout: Layout) {
         };
         assert_eq!(lines(&model), lines(&whole), "step {number}");
     }
+}
+
+/// A table that was tampered with is found out from what nft prints, as text and as JSON, and repaired.
+fn audit(family: Family, layout: Layout) {
+    let lab = Lab::bare();
+    let (services, slices) = objects(family);
+    let (config, slices) = (config(family), cache(&slices));
+    let nft = |text: &str| {
+        lab.run(Place::Node, "nft", &["-f", "-"], text).unwrap_or_else(|error| panic!("{error}\n{text}"))
+    };
+    let run = |rules: &Ruleset| audit::nftables(&config, layout, &services, &slices, rules);
+    let check = || {
+        let listed = lab.run(Place::Node, "nft", &["list", "ruleset"], "").unwrap();
+        let audit = run(&Ruleset::parse(&listed).unwrap_or_else(|error| panic!("{error}\n{listed}")));
+        #[cfg(feature = "json")]
+        {
+            let listed = lab.run(Place::Node, "nft", &["-j", "list", "ruleset"], "").unwrap();
+            let read = Ruleset::from_json(&listed).unwrap_or_else(|error| panic!("{error}\n{listed}"));
+            let (ours, theirs) = (run(&read), &audit);
+            assert_eq!(ours.repair, theirs.repair);
+            assert_eq!(ours.findings.len(), theirs.findings.len());
+        }
+        audit
+    };
+    let repaired = |damage: &str| {
+        nft(damage);
+        let found = check();
+        assert!(!found.findings.is_empty(), "{damage}");
+        found.repair.iter().for_each(|step| _ = nft(&step.input));
+        assert_eq!(check(), Audit::default(), "{damage}");
+    };
+    nft(&table(family, layout));
+    assert_eq!(check(), Audit::default());
+
+    let whole = Ruleset::parse(&table(family, layout)).unwrap();
+    let ours = whole.tables()[0];
+    let at = format!("{} {}", ours.family.name(), ours.name);
+    let web = cluster_ip("web", family).ip();
+    let none = format!("no-endpoint-services {{ {} . tcp . 80", cluster_ip("none", family).ip());
+    let old = "service-OLDOLDOL-lab/old/tcp/tcp";
+    let mut damage = vec![
+        format!("delete element {at} {none} }}\nadd element {at} {none} : drop }}"),
+        format!(
+            "add chain {at} {old}\nadd rule {at} {old} drop\nadd element {at} service-ips {{ {web} . tcp . 99 : goto {old} }}"
+        ),
+        format!(
+            "flush chain {at} nat-postrouting\ndelete chain {at} nat-postrouting\n\
+             add chain {at} nat-postrouting {{ type nat hook postrouting priority 90 ; }}"
+        ),
+        format!("insert rule {at} services tcp dport 80 drop"),
+    ];
+    let own = ours.chains().into_iter().filter(|(name, chain)| name.contains('/') && !chain.rules.is_empty());
+    damage.extend(own.step_by(5).map(|(name, _)| format!("flush chain {at} {name}")));
+    for (name, set) in ours.sets() {
+        if let Some((key, _)) = set.elements().into_iter().next_back() {
+            let key = set.element_text(key, &Element::default());
+            damage.push(format!("delete element {at} {name} {{ {key} }}"));
+        }
+    }
+    for text in &damage {
+        repaired(text);
+    }
+    repaired(&damage.join("\n"));
+    repaired(&format!("delete table {at}"));
 }

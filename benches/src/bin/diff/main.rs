@@ -132,7 +132,12 @@ fn run(area: &Area, args: &Args) -> Result<Counts, String> {
 }
 
 /// Whether every one of many plays differs from the library.
-fn differs(adapter: adapters::Adapter, player: &mut Player, case: &Value, times: usize) -> Result<bool, String> {
+fn differs(
+    adapter: adapters::Adapter,
+    player: &mut Player,
+    case: &Value,
+    times: usize,
+) -> Result<bool, String> {
     for _ in 0..times {
         let Ok(text) = player.play(case)? else { return Ok(false) };
         match judge(adapter, &text) {

@@ -1,33 +1,45 @@
 //! What each way of writing rules leaves in a node's kernel, ready for packets.
 
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
+use core::net::IpAddr;
 
+use ipnet::IpNet;
+use smol_str::SmolStr;
 use svc_endpoints::view::SliceCache;
 use svc_model::{IpFamily, Service};
 
 use crate::config::ProxyConfig;
 use crate::host::Host;
+use crate::ipset::IpSet;
 use crate::iptables::{self, StaleChains, jumps};
+use crate::ipvsadm::VirtualServers;
+use crate::nftables::Layout;
 use crate::packet::Family;
+use crate::settle::ProxyMode;
 use crate::walk::Kernel;
 use crate::xtables::RestoreMode;
-use crate::{nft, nftables, xtables};
+use crate::{ipvs, nft, nftables, xtables};
 
 /// A way of writing rules that this crate can generate and walk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
-pub enum Layout {
+pub enum Scheme {
     /// iptables mode, as kube-proxy writes it.
     Iptables,
     /// nftables mode, as kube-proxy writes it.
     Nftables,
+    /// nftables mode in the flat layout.
+    NftablesFlat,
+    /// IPVS mode, as kube-proxy writes it.
+    Ipvs,
 }
 
-impl Layout {
-    /// Every layout.
-    pub const ALL: [Self; 2] = [Self::Iptables, Self::Nftables];
+impl Scheme {
+    /// Every scheme.
+    pub const ALL: [Self; 4] = [Self::Iptables, Self::Nftables, Self::NftablesFlat, Self::Ipvs];
 
     /// The word for it: that of kube-proxy's `mode`, where it is one of kube-proxy's own.
     #[must_use]
@@ -35,17 +47,39 @@ impl Layout {
         match self {
             Self::Iptables => "iptables",
             Self::Nftables => "nftables",
+            Self::NftablesFlat => "nftables-flat",
+            Self::Ipvs => "ipvs",
+        }
+    }
+
+    /// How kube-proxy writes in a mode.
+    #[must_use]
+    pub const fn of(mode: ProxyMode) -> Self {
+        match mode {
+            ProxyMode::Iptables => Self::Iptables,
+            ProxyMode::Nftables => Self::Nftables,
+            ProxyMode::Ipvs => Self::Ipvs,
+        }
+    }
+
+    /// The mode whose configuration it goes by.
+    #[must_use]
+    pub const fn mode(self) -> ProxyMode {
+        match self {
+            Self::Iptables => ProxyMode::Iptables,
+            Self::Nftables | Self::NftablesFlat => ProxyMode::Nftables,
+            Self::Ipvs => ProxyMode::Ipvs,
         }
     }
 
     /// Reads the word.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|layout| layout.as_str() == text)
+        Self::ALL.into_iter().find(|scheme| scheme.as_str() == text)
     }
 }
 
-impl fmt::Display for Layout {
+impl fmt::Display for Scheme {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
     }
@@ -59,7 +93,7 @@ impl fmt::Display for Layout {
 /// use svc_rules::host::Host;
 /// use svc_rules::outcome::Verdict;
 /// use svc_rules::packet::Packet;
-/// use svc_rules::{Layout, NodeRules, ProxyConfig};
+/// use svc_rules::{Scheme, NodeRules, ProxyConfig};
 ///
 /// let service: Service = serde_json::from_value(serde_json::json!({
 ///     "metadata": {"namespace": "shop", "name": "cart"},
@@ -67,18 +101,22 @@ impl fmt::Display for Layout {
 /// }))?;
 /// let config = ProxyConfig::new(IpFamily::Ipv4, "node-a");
 /// let packet = Packet::tcp("10.0.0.9:4000".parse()?, "10.96.0.7:80".parse()?).from_interface("veth9");
-/// for layout in Layout::ALL {
-///     let rules = NodeRules::new(layout, &config, [&service], &SliceCache::new());
+/// for scheme in Scheme::ALL {
+///     let rules = NodeRules::new(scheme, &config, [&service], &SliceCache::new());
 ///     let walk = rules.walk(&rules.host(Host::new()), &packet);
-///     assert!(matches!(walk.certain().unwrap().verdict, Verdict::Reject(_)), "no endpoints in {layout}");
+///     assert!(matches!(walk.certain().unwrap().verdict, Verdict::Reject(_)), "no endpoints in {scheme}");
 /// }
 /// # Ok::<(), Box<dyn core::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct NodeRules {
-    layout: Layout,
+    scheme: Scheme,
     iptables: Option<xtables::Ruleset>,
     nftables: Option<nft::Ruleset>,
+    servers: Option<VirtualServers>,
+    sets: BTreeMap<SmolStr, IpSet>,
+    /// Addresses of the dummy device.
+    addresses: Vec<IpAddr>,
     route_localnet: bool,
 }
 
@@ -86,27 +124,47 @@ impl NodeRules {
     /// Writes the rules for `services` and reads them back into a model.
     #[must_use]
     pub fn new<'a>(
-        layout: Layout,
+        scheme: Scheme,
         config: &ProxyConfig,
         services: impl IntoIterator<Item = &'a Service>,
         slices: &SliceCache,
     ) -> Self {
-        let mut rules = Self { layout, iptables: None, nftables: None, route_localnet: false };
-        match layout {
-            Layout::Iptables => {
+        let mut rules = Self {
+            scheme,
+            iptables: None,
+            nftables: None,
+            servers: None,
+            sets: BTreeMap::new(),
+            addresses: Vec::new(),
+            route_localnet: false,
+        };
+        match scheme {
+            Scheme::Iptables => {
                 rules.iptables = Some(iptables(config, services, slices));
                 rules.route_localnet =
                     config.sysctls().any(|(path, value)| path.ends_with("route_localnet") && value == 1);
             }
-            Layout::Nftables => rules.nftables = Some(nftables(config, services, slices)),
+            Scheme::Nftables => {
+                rules.nftables = Some(nftables(config, Layout::Reference, services, slices));
+            }
+            Scheme::NftablesFlat => rules.nftables = Some(nftables(config, Layout::Flat, services, slices)),
+            Scheme::Ipvs => {
+                let mut proxy = ipvs::Proxy::new(config.clone());
+                proxy.replace_all(services);
+                let _ = proxy.sync(slices, ipvs::Scope::Full, &mut ipvs::Input::default());
+                rules.iptables = Some(proxy.rules());
+                rules.servers = Some(proxy.virtual_servers());
+                rules.sets = proxy.sets();
+                rules.addresses = proxy.addresses().collect();
+            }
         }
         rules
     }
 
     /// How they are written.
     #[must_use]
-    pub const fn layout(&self) -> Layout {
-        self.layout
+    pub const fn scheme(&self) -> Scheme {
+        self.scheme
     }
 
     /// The rules of iptables among them.
@@ -121,10 +179,26 @@ impl NodeRules {
         self.nftables.as_ref()
     }
 
+    /// The virtual servers of IPVS among them.
+    #[must_use]
+    pub const fn servers(&self) -> Option<&VirtualServers> {
+        self.servers.as_ref()
+    }
+
+    /// The ipsets, by name.
+    #[must_use]
+    pub const fn sets(&self) -> &BTreeMap<SmolStr, IpSet> {
+        &self.sets
+    }
+
     /// A host as its proxy sets it up beside the rules: kernel parameters, sets, addresses.
     #[must_use]
     pub fn host(&self, mut host: Host) -> Host {
         host.route_localnet |= self.route_localnet;
+        host.sets.extend(self.sets.iter().map(|(name, set)| (name.clone(), set.clone())));
+        if self.servers.is_some() {
+            host = host.with_interface(ipvs::DUMMY_DEVICE, self.addresses.iter().copied().map(IpNet::from));
+        }
         host
     }
 
@@ -137,6 +211,9 @@ impl NodeRules {
         }
         if let Some(rules) = &self.nftables {
             kernel = kernel.with_nftables(rules);
+        }
+        if let Some(servers) = &self.servers {
+            kernel = kernel.with_ipvs(servers);
         }
         kernel
     }
@@ -175,10 +252,11 @@ fn iptables<'a>(
 
 fn nftables<'a>(
     config: &ProxyConfig,
+    layout: Layout,
     services: impl IntoIterator<Item = &'a Service>,
     slices: &SliceCache,
 ) -> nft::Ruleset {
-    let mut proxy = nftables::Proxy::new(config.clone());
+    let mut proxy = nftables::Proxy::with_layout(config.clone(), layout);
     for service in services {
         let _ = proxy.apply(service);
     }
