@@ -1,3 +1,5 @@
 //! Criterion benches, the cluster generator and the side-by-side runs.
 
+pub mod differential;
 pub mod generate;
+pub mod uniform;

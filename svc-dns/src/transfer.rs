@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use crate::answer::Asked;
-use crate::answer::records::{endpoint_name, weight};
+use crate::answer::records::{endpoint_name, service_name, weight};
 use crate::lookup::Filter;
 use crate::name::Name;
 use crate::options::{Behavior, External, Headless, PtrNames, TransferStyle};
@@ -142,8 +142,7 @@ impl Zones {
             let question = Question::new(&owner, Type::PTR);
             let best = self.zone_of(&question, &self.served).and_then(|(index, _)| self.served.get(index));
             if best.is_some_and(|best| best.name == zone.name) {
-                let name =
-                    NameRef { leaf: [leaf, b""], base: [&entry.key, b"\x03svc"], tail: self.primary.wire() };
+                let name = NameRef { leaf: [leaf, b""], ..service_name(entry, self.primary.wire()) };
                 sink.record(
                     Section::Answer,
                     NameRef::whole(owner.wire()),
@@ -170,9 +169,7 @@ impl Zones {
         let mut names = alloc::vec![NameRef::below(&entry.key, tail)];
         if by_endpoint {
             let rows = entry.endpoints.rows().iter();
-            names.extend(
-                rows.map(|row| NameRef { base: [&entry.key, b""], ..endpoint_name(entry, row, tail) }),
-            );
+            names.extend(rows.map(|row| endpoint_name(entry, row, NameRef::below(&entry.key, tail))));
         }
         let upstream = crate::answer::NoUpstream;
         for (index, name) in names.iter().enumerate() {
@@ -182,7 +179,10 @@ impl Zones {
             let reached = self.reach(entry, tail, external, endpoint, Ports::default());
             for qtype in [Type::A, Type::AAAA, Type::SRV] {
                 let question = Question::new(&owner, qtype);
-                let asked = Asked { tail, ..self.asked(zone, &question, question.count() - zone.labels) };
+                let asked = Asked {
+                    tail: tail.into(),
+                    ..self.asked(zone, &question, question.count() - zone.labels)
+                };
                 if qtype == Type::SRV {
                     self.external_srv(asked, &reached, external, &upstream, sink);
                 } else {
@@ -198,10 +198,11 @@ impl Zones {
             face.ports.iter().filter_map(ports).collect()
         };
         for (label, protocol, _) in &all {
-            let name = NameRef { leaf: [label, protocol], base: [&entry.key, b""], tail };
+            let name = NameRef { leaf: [label, protocol], ..NameRef::below(&entry.key, tail) };
             let Some(owner) = name.to_name() else { continue };
             let question = Question::new(&owner, Type::SRV);
-            let asked = Asked { tail, ..self.asked(zone, &question, question.count() - zone.labels) };
+            let asked =
+                Asked { tail: tail.into(), ..self.asked(zone, &question, question.count() - zone.labels) };
             let asked_ports = Ports { port: label.get(2..).unwrap_or_default(), protocol: bare(protocol) };
             let reached = self.reach(entry, tail, external, b"", asked_ports);
             self.external_srv(asked, &reached, external, &upstream, sink);
@@ -231,7 +232,7 @@ struct Lister<'a> {
 
 impl<'a> Lister<'a> {
     fn base(&self) -> NameRef<'a> {
-        NameRef { base: [&self.entry.key, b"\x03svc"], tail: self.tail, ..NameRef::default() }
+        service_name(self.entry, self.tail)
     }
 
     fn put(&self, owner: NameRef<'_>, data: DataRef<'_>, sink: &mut dyn Sink) {
@@ -292,7 +293,7 @@ impl<'a> Lister<'a> {
                 })
                 .collect();
             for row in rows {
-                let mut name = endpoint_name(self.entry, row, self.tail);
+                let mut name = endpoint_name(self.entry, row, self.base());
                 if per_slice {
                     name.leaf = [endpoints.label(row), b""];
                 }

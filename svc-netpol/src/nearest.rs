@@ -212,7 +212,7 @@ impl Engine {
         if self.finds(id, peer) {
             return None;
         }
-        let address: Option<IpAddr> = peer.address();
+        let address: Option<IpAddr> = self.address_of(peer);
         let miss = match (self.term(id)?, address) {
             (Term::Pods(namespaces, pods), _) => match self.kind_of(peer).filter(|kind| !kind.is_host()) {
                 Some(_) => PeerMiss::Pod(self.pod_miss(namespaces, pods, peer)?),

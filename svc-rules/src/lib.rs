@@ -6,6 +6,7 @@ extern crate alloc;
 
 pub mod audit;
 mod config;
+mod duration;
 pub mod host;
 pub mod ipset;
 pub mod iptables;

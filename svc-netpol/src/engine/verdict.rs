@@ -16,24 +16,35 @@ use crate::traffic::Traffic;
 /// One end of a flow, found.
 #[derive(Clone, Copy)]
 pub(crate) struct End<'a> {
+    place: Place,
     /// `None` for an address outside.
-    kind: Option<KindId>,
-    rows: Rows,
-    pub(crate) peer: PeerId,
-    pod: Option<(&'a ObjectRef, &'a PodEntry)>,
+    pod: Option<(PodId, &'a PodEntry)>,
     /// The address by which it was named.
     named: Option<IpAddr>,
     family: Family,
 }
 
-impl<'a> End<'a> {
-    /// Its address in the flow's family.
-    pub(crate) fn address(&self) -> Option<IpAddr> {
-        let (_, pod) = match (self.named, self.pod) {
-            (Some(ip), _) => return Some(ip),
-            (None, pod) => pod?,
-        };
-        pod.facts.addresses.iter().find(|ip| Family::of(**ip) == self.family).copied()
+impl End<'_> {
+    pub(crate) fn peer(&self) -> PeerId {
+        self.place.peers.own
+    }
+}
+
+/// Why an end can't be told: [`Missing`] as long as nobody needs to own it.
+#[derive(Clone, Copy)]
+pub(crate) enum Absent<'a> {
+    Pod(&'a str, &'a str),
+    Address(&'a ObjectRef),
+    CommonFamily,
+}
+
+impl From<Absent<'_>> for Missing {
+    fn from(absent: Absent<'_>) -> Self {
+        match absent {
+            Absent::Pod(namespace, name) => Self::Pod(ObjectRef::new(namespace, name)),
+            Absent::Address(pod) => Self::Address(pod.clone()),
+            Absent::CommonFamily => Self::CommonFamily,
+        }
     }
 }
 
@@ -77,9 +88,7 @@ fn both(egress: Verdict, ingress: Verdict) -> Verdict {
 /// has one.
 #[inline]
 fn common_family(from: Option<&PodEntry>, to: Option<&PodEntry>) -> Family {
-    let has = |pod: Option<&PodEntry>, family: Family| {
-        pod.is_some_and(|pod| pod.idents.get(family as usize).is_some_and(Option::is_some))
-    };
+    let has = |pod: Option<&PodEntry>, family: Family| pod.is_some_and(|pod| pod.ident(family).is_some());
     let Some(first) = to.and_then(|pod| pod.primary) else {
         return from.and_then(|pod| pod.primary).unwrap_or(Family::V4);
     };
@@ -107,7 +116,7 @@ impl Engine {
         let (from, to) = match self.ends(flow) {
             Ok(ends) => ends,
             Err(missing) => {
-                let side = Side { verdict: Verdict::Unknown, reason: Reason::NoEndpoint(missing) };
+                let side = Side { verdict: Verdict::Unknown, reason: Reason::NoEndpoint(missing.into()) };
                 return Decision { verdict: Verdict::Unknown, egress: side.clone(), ingress: side };
             }
         };
@@ -120,7 +129,7 @@ impl Engine {
     }
 
     #[inline]
-    pub(crate) fn ends(&self, flow: &Flow<'_>) -> Result<(End<'_>, End<'_>), Missing> {
+    pub(crate) fn ends<'a>(&'a self, flow: &Flow<'a>) -> Result<(End<'a>, End<'a>), Absent<'a>> {
         let (from, to) = (self.pod_of(flow.from)?, self.pod_of(flow.to)?);
         let named = |endpoint: Endpoint<'_>| match endpoint {
             Endpoint::Address(ip) => Some(ip),
@@ -136,15 +145,15 @@ impl Engine {
     }
 
     #[inline]
-    fn pod_of(&self, endpoint: Endpoint<'_>) -> Result<Option<(&ObjectRef, &PodEntry)>, Missing> {
+    fn pod_of<'a>(&'a self, endpoint: Endpoint<'a>) -> Result<Option<(PodId, &'a PodEntry)>, Absent<'a>> {
         match endpoint {
-            Endpoint::Pod { namespace, name } => match self.pods.get_key_value(&PodRef(namespace, name)) {
+            Endpoint::Pod { namespace, name } => match self.pods.find(namespace, name) {
                 Some(found) => Ok(Some(found)),
-                None => Err(Missing::Pod(ObjectRef::new(namespace, name))),
+                None => Err(Absent::Pod(namespace, name)),
             },
             Endpoint::Address(ip) => {
                 let holder = self.by_address.get(&ip).and_then(|pods| pods.first());
-                Ok(holder.and_then(|pod| self.pods.get_key_value(pod)))
+                Ok(holder.and_then(|id| Some((*id, self.pods.get(*id)?))))
             }
         }
     }
@@ -152,29 +161,37 @@ impl Engine {
     #[inline]
     fn end<'a>(
         &'a self,
-        pod: Option<(&'a ObjectRef, &'a PodEntry)>,
+        pod: Option<(PodId, &'a PodEntry)>,
         ip: Option<IpAddr>,
         family: Family,
-    ) -> Result<End<'a>, Missing> {
+    ) -> Result<End<'a>, Absent<'a>> {
         if ip.is_some_and(|ip| Family::of(ip) != family) {
-            return Err(Missing::CommonFamily);
+            return Err(Absent::CommonFamily);
         }
-        let Some((reference, entry)) = pod else {
-            let ip = ip.ok_or(Missing::CommonFamily)?;
-            let peer = self.outside_peer(ip).unwrap_or(PeerId::MAX);
-            return Ok(End { kind: None, rows: NO_ROWS, peer, pod: None, named: Some(ip), family });
+        let Some((_, entry)) = pod else {
+            let ip = ip.ok_or(Absent::CommonFamily)?;
+            let ident = self.ident_ids.get(&(None, self.zones.of(ip)));
+            let place = ident.and_then(|id| self.places.get(*id as usize)).copied().unwrap_or(NO_PLACE);
+            return Ok(End { place, pod: None, named: Some(ip), family });
         };
-        let ident = entry.idents.get(family as usize).copied().flatten();
-        let Some(peer) = ident.and_then(|id| self.ident_peers.get(id as usize)).copied() else {
-            return Err(Missing::Address(reference.clone()));
-        };
-        let rows = self.kind_rows.get(entry.kind as usize).copied().unwrap_or(NO_ROWS);
-        Ok(End { kind: Some(entry.kind), rows, peer, pod, named: ip, family })
+        match entry.ident(family).and_then(|id| self.places.get(id as usize)) {
+            Some(place) => Ok(End { place: *place, pod, named: ip, family }),
+            None => Err(Absent::Address(&entry.reference)),
+        }
     }
 
     /// The kind of an end, if it is a Pod.
     pub(crate) fn kind_of(&self, end: &End<'_>) -> Option<&Kind> {
-        self.kinds.get(end.kind?)
+        self.kinds.get(end.pod?.1.kind)
+    }
+
+    /// The address of an end in the flow's family.
+    pub(crate) fn address_of(&self, end: &End<'_>) -> Option<IpAddr> {
+        if end.named.is_some() {
+            return end.named;
+        }
+        let addresses = &self.pods.facts(end.pod?.0)?.addresses;
+        addresses.iter().find(|ip| Family::of(**ip) == end.family).copied()
     }
 
     /// The named ports of an end; an address outside has none.
@@ -203,17 +220,17 @@ impl Engine {
         traffic: Traffic,
         row: impl Fn(Rows) -> RowId,
     ) -> Found<'_> {
-        if subject.rows == NO_ROWS {
+        if subject.place.rows == NO_ROWS {
             return Found::NotSubject;
         }
         if let (Some((subject, _)), Some((peer, _))) = (subject.pod, peer.pod)
-            && core::ptr::eq(subject, peer)
+            && subject == peer
             && self.options.self_traffic == SelfTraffic::Allowed
         {
             return Found::SelfTraffic;
         }
-        match self.rows.get(row(subject.rows)) {
-            Some(row) => Found::Code(row, row.code(peer.peer, traffic.key())),
+        match self.rows.get(row(subject.place.rows)) {
+            Some(row) => Found::Code(row, row.code(peer.place.peers, traffic.key())),
             None => Found::NotSubject,
         }
     }
@@ -221,12 +238,13 @@ impl Engine {
     /// "Traffic is allowed to a pod if [...] the traffic source is the pod's local node" (NetworkPolicySpec).
     #[inline]
     fn is_own_node(&self, pod: &End<'_>, source: &End<'_>) -> bool {
-        if source.rows != NO_ROWS {
+        if source.place.rows != NO_ROWS {
             return false;
         }
-        let (Some((_, pod)), Some(ip)) = (pod.pod, source.address()) else { return false };
-        pod.facts.hosts.contains(&ip)
-            || self.nodes.get(&pod.facts.node).is_some_and(|node| node.addresses.contains(&ip))
+        let facts = pod.pod.and_then(|(id, _)| self.pods.facts(id));
+        let (Some(facts), Some(ip)) = (facts, self.address_of(source)) else { return false };
+        facts.hosts.contains(&ip)
+            || self.nodes.get(&facts.node).is_some_and(|node| node.addresses.contains(&ip))
     }
 }
 
@@ -239,10 +257,10 @@ impl Engine {
             Found::SelfTraffic => Reason::SelfTraffic,
             Found::OwnNode => Reason::OwnNode,
             Found::Code(row, code) => match row.branches(code).filter(|_| code.verdict() == UNKNOWN) {
-                None => self.reason(row, code, peer.peer, traffic),
+                None => self.reason(row, code, peer.peer(), traffic),
                 Some((allow, deny)) => Reason::Undetermined {
-                    allow: Box::new(self.reason(row, allow, peer.peer, traffic)),
-                    deny: Box::new(self.reason(row, deny, peer.peer, traffic)),
+                    allow: Box::new(self.reason(row, allow, peer.peer(), traffic)),
+                    deny: Box::new(self.reason(row, deny, peer.peer(), traffic)),
                     missing: self.missing(row, subject, peer),
                 },
             },
@@ -309,10 +327,10 @@ impl Engine {
         };
         missing.extend(undeclared(subject).map(Missing::Namespace));
         missing.extend(undeclared(peer).map(Missing::Namespace));
-        if let Some((pod, _)) = peer.pod.filter(|(_, pod)| pod.primary.is_none()) {
-            missing.push(Missing::Address(pod.clone()));
+        if let Some((_, pod)) = peer.pod.filter(|(_, pod)| pod.primary.is_none()) {
+            missing.push(Missing::Address(pod.reference.clone()));
         }
-        if let Some(peer) = self.peers.get(peer.peer) {
+        if let Some(peer) = self.peers.get(peer.peer()) {
             let maybe =
                 peer.key.terms.iter().filter(|code| code.is_maybe() && row.terms.contains(&code.id()));
             missing.extend(maybe.filter_map(|code| match &self.terms.get(code.id())?.term {

@@ -267,7 +267,10 @@ fn skip_block(words: &mut Words<'_>) -> Result<()> {
 }
 
 /// Reads `{ OPTION VALUE ; .. }`, if it is there; `take` reads the value of an option, or says that it is none.
-fn options(words: &mut Words<'_>, take: &mut dyn FnMut(&str, &mut Words<'_>) -> Result<bool>) -> Result<()> {
+pub(super) fn options(
+    words: &mut Words<'_>,
+    take: &mut dyn FnMut(&str, &mut Words<'_>) -> Result<bool>,
+) -> Result<()> {
     if !words.take_if("{") {
         return Ok(());
     }
@@ -314,7 +317,7 @@ fn chain(table: &mut Table, verb: Verb, name: &str, words: &mut Words<'_>) -> Re
     }
 }
 
-fn chain_option(chain: &mut Chain, option: &str, words: &mut Words<'_>) -> Result<bool> {
+pub(super) fn chain_option(chain: &mut Chain, option: &str, words: &mut Words<'_>) -> Result<bool> {
     match option {
         "type" => chain.base = Some(base(words)?),
         "policy" => {
@@ -448,7 +451,7 @@ fn count_ranges(set: &Set) -> usize {
     set.elements.keys().filter(|key| is_range(key)).count()
 }
 
-fn set_options(words: &mut Words<'_>) -> Result<Set> {
+pub(super) fn set_options(words: &mut Words<'_>) -> Result<Set> {
     let mut set = Set {
         key: Vec::new(),
         value: None,

@@ -16,7 +16,12 @@ use svc_rules::ipvs::{Input, Proxy, Scope, Set};
 use svc_rules::ipvsadm::{Method, VirtualAddress, VirtualServers};
 use svc_rules::packet::{Family, Transport};
 use svc_rules::xtables::{RestoreMode, Ruleset};
-use svc_rules::{LocalDetector, NodePortAddresses, ProxyConfig};
+use svc_rules::{NodePortAddresses, ProxyConfig};
+
+#[path = "node.rs"]
+mod node;
+
+use node::{ABSENT_MARK, Changes, NodeConfig, addresses, number};
 
 /// Name of a case, and how it went.
 type Case = (String, Result<(), String>);
@@ -42,19 +47,9 @@ struct File {
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Config {
-    family: String,
-    node_name: String,
-    #[serde(rename = "nodeIP")]
-    node_ip: String,
-    masquerade_all: bool,
-    masquerade_mark: Option<String>,
-    masquerade_bit: Option<u32>,
-    local_detector: Detector,
-    node_port_addresses: Vec<String>,
-    node_addresses: Vec<String>,
+    #[serde(flatten)]
+    node: NodeConfig,
     interface_addresses: Option<Vec<String>>,
-    random_fully: bool,
-    topology_labels: BTreeMap<String, String>,
     scheduler: String,
     #[serde(rename = "excludeCIDRs")]
     exclude_cidrs: Vec<String>,
@@ -64,30 +59,11 @@ struct Config {
     v6_names: Option<bool>,
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Detector {
-    mode: String,
-    value: String,
-}
-
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
 struct Step {
-    #[serde(default)]
-    apply: Vec<Value>,
-    #[serde(default)]
-    delete: Vec<Deleted>,
-    topology_labels: Option<BTreeMap<String, String>>,
-    config: Option<Map<String, Value>>,
+    #[serde(flatten)]
+    changes: Changes,
     expect: Expect,
-}
-
-#[derive(Deserialize)]
-struct Deleted {
-    kind: String,
-    namespace: String,
-    name: String,
 }
 
 #[derive(Deserialize)]
@@ -117,43 +93,13 @@ struct Destination {
     weight: u32,
 }
 
-const ZONE: &str = "topology.kubernetes.io/zone";
 /// Flags of a virtual server in the kernel: it is persistent; its scheduler looks at ports (`mh-port`).
 const PERSISTENT: u32 = 0x1;
 const MH_PORT: u32 = 0x10;
 
 impl Config {
     fn settle(&self) -> Result<ProxyConfig, String> {
-        let family = match self.family.as_str() {
-            "IPv4" => IpFamily::Ipv4,
-            "IPv6" => IpFamily::Ipv6,
-            other => return Err(format!("family `{other}`")),
-        };
-        let addresses =
-            |texts: &[String]| texts.iter().filter_map(|ip| ip.parse().ok()).collect::<Vec<IpAddr>>();
-        let mut config = ProxyConfig::new(family, self.node_name.as_str());
-        config.node_ip = self.node_ip.parse().ok();
-        config.node_addresses = addresses(&self.node_addresses);
-        config.zone = self.topology_labels.get(ZONE).map(Into::into);
-        config.masquerade_all = self.masquerade_all;
-        config.masquerade_mark = match self.masquerade_mark.as_deref() {
-            None => 1 << self.masquerade_bit.unwrap_or(14),
-            Some("") => ABSENT_MARK,
-            Some(mark) => number(mark).ok_or_else(|| format!("masqueradeMark `{mark}`"))?,
-        };
-        let value = self.local_detector.value.as_str();
-        config.local_detector = match self.local_detector.mode.as_str() {
-            "ClusterCIDR" | "NodeCIDR" => {
-                LocalDetector::Cidr(value.parse().map_err(|_| format!("local detector `{value}`"))?)
-            }
-            "BridgeInterface" => LocalDetector::Bridge(value.into()),
-            "InterfaceNamePrefix" => LocalDetector::InterfacePrefix(value.into()),
-            _ => LocalDetector::None,
-        };
-        config.node_port_addresses = NodePortAddresses::within(
-            self.node_port_addresses.iter().filter_map(|range| range.parse().ok()),
-            family,
-        );
+        let mut config = self.node.settle()?;
         // Recorded with one list of addresses for ranges and another one for everything else.
         if let (Some(others), NodePortAddresses::Within(ranges)) =
             (&self.interface_addresses, &config.node_port_addresses)
@@ -164,7 +110,6 @@ impl Config {
                 NodePortAddresses::Within(matching.iter().copied().map(Into::into).collect());
             config.node_addresses.extend(matching);
         }
-        config.random_fully = self.random_fully;
         if !self.scheduler.is_empty() {
             config.ipvs.scheduler = self.scheduler.as_str().into();
         }
@@ -178,9 +123,6 @@ impl Config {
 /// What stands for the port of a Service that was recorded without one. No API server accepts such a Service, and
 /// neither do tools and kernel.
 const ABSENT_PORT: u16 = 65_535;
-
-/// What stands for a mark that was recorded as an empty text.
-const ABSENT_MARK: u32 = 1 << 14;
 
 /// The kernel of the node.
 #[derive(Default)]
@@ -239,14 +181,15 @@ impl Node {
     }
 
     fn step(&mut self, step: &Step) -> Result<(), String> {
-        if let Some(changed) = &step.config {
+        let changes = &step.changes;
+        if let Some(changed) = &changes.config {
             self.restart(changed)?;
         }
-        for object in &step.apply {
+        for object in &changes.apply {
             self.apply(object)?;
         }
-        for deleted in &step.delete {
-            let name = ObjectRef::new(deleted.namespace.as_str(), deleted.name.as_str());
+        for deleted in &changes.delete {
+            let name = deleted.name();
             match deleted.kind.as_str() {
                 "Service" => {
                     self.services.remove(&name);
@@ -256,8 +199,8 @@ impl Node {
                 _ => {}
             }
         }
-        if let Some(labels) = &step.topology_labels {
-            self.proxy.set_zone(labels.get(ZONE).map(Into::into));
+        if let Some(zone) = changes.zone() {
+            self.proxy.set_zone(zone.map(Into::into));
         }
         let mut input = Input::default();
         let _ = self.proxy.sync(&self.slices, Scope::Changes, &mut input);
@@ -451,10 +394,6 @@ fn place(line: &str) -> (String, String) {
     let chain = line.split(' ').nth(1).unwrap_or_default().to_owned();
     let rule = if chain == "KUBE-IPVS-OUT-FILTER" { line.to_owned() } else { String::new() };
     (chain, rule)
-}
-
-fn number(hexadecimal: &str) -> Option<u32> {
-    u32::from_str_radix(hexadecimal.strip_prefix("0x")?, 16).ok()
 }
 
 /// Compares two lists, and names the first member of each that the other lacks.

@@ -1,0 +1,7 @@
+package main
+
+import (
+	_ "github.com/coredns/coredns/plugin/kubernetes"
+)
+
+func main() {}

@@ -1,0 +1,31 @@
+// Command peers runs Kubernetes' own code over the inputs that the libraries are tested and timed with.
+//
+//	peers play        one case a line on stdin, the same case with what Kubernetes makes of it a line on stdout
+//	peers time DIR    times Kubernetes on the input files in DIR; prints nanoseconds as JSON
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+)
+
+func main() {
+	quietLogs()
+	rounds := flag.Int("rounds", 5, "rounds of each timing")
+	only := flag.String("only", "", "time only what begins with this")
+	flag.Parse()
+	var err error
+	switch {
+	case flag.NArg() == 1 && flag.Arg(0) == "play":
+		err = play(os.Stdin, os.Stdout)
+	case flag.NArg() == 2 && flag.Arg(0) == "time":
+		err = timeAll(flag.Arg(1), *rounds, *only, os.Stdout)
+	default:
+		err = fmt.Errorf("usage: peers [-rounds N] [-only PREFIX] play | time DIR")
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "peers:", err)
+		os.Exit(1)
+	}
+}
