@@ -16,7 +16,7 @@ use common::{Cluster, Event, config, event, families};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use svc_endpoints::view::{NoEndpoints, Policy};
-use svc_model::{IpFamily, Service};
+use svc_model::Service;
 use svc_rules::migrate::{self, Known, Side};
 use svc_rules::plan::{PortPlan, port_plans};
 use svc_rules::probe::{Aim, Answer, Client, Fate, Frontend, Probe, SourceAddress, Surroundings};
@@ -169,7 +169,7 @@ fn cluster(config: &mut ProxyConfig, events: &[Event]) -> Cluster {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(32))]
 
     #[test]
     fn every_layout_does_what_the_selection_says((mut config, events) in clusters()) {
@@ -185,11 +185,10 @@ proptest! {
     #[test]
     fn layouts_differ_only_by_what_is_known((mut config, events) in clusters()) {
         let cluster = cluster(&mut config, &events);
-        for from in Scheme::ALL {
-            for to in Scheme::ALL {
+        for (place, from) in Scheme::ALL.into_iter().enumerate() {
+            for to in Scheme::ALL.into_iter().skip(place + 1) {
                 let sides = [from, to].map(|scheme| Side::new(scheme, &config));
                 let differences = migrate::report(sides[0], sides[1], cluster.services.values(), &cluster.slices);
-                prop_assert!(from != to || differences.is_empty(), "{differences:?}");
                 for found in differences {
                     prop_assert!(
                         found.known.is_some(),

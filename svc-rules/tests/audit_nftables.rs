@@ -36,7 +36,7 @@ fn meaning(rules: &Ruleset) -> Vec<String> {
     let text = rules.commands();
     let empty = |line: &str| {
         let name = line.strip_prefix("add chain ").map(|rest| rest.split(' ').nth(2).unwrap());
-        name.is_some_and(|name| text.lines().filter(|other| other.contains(name)).count() == 1)
+        name.is_some_and(|name| text.split_ascii_whitespace().filter(|word| *word == name).count() == 1)
     };
     let lines = text.lines().filter(|line| !empty(line)).map(|line| match line.split_once(" comment \"") {
         Some((head, tail)) => format!("{head}{}", tail.split_once('"').unwrap().1),

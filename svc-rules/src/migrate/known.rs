@@ -251,7 +251,8 @@ fn of_ipvs(
     let reached = |answer: &Answer| answer.endpoints().collect::<BTreeSet<_>>();
     let (here, there) = (reached(ipvs), reached(other));
     let inside = !matches!(probe.client, Client::Outside | Client::InRange);
-    if local && inside && !there.is_subset(&here) {
+    // With the endpoint of before in mind, more than it is reached for want of affinity only.
+    if local && inside && here != there && (probe.before.is_none() || !there.is_subset(&here)) {
         return Some(Known::LocalShortCut);
     }
     if probe.before.is_some_and(|(before, _)| before != frontend) && there.is_subset(&here) && there != here {
