@@ -104,3 +104,39 @@ proptest! {
         }
     }
 }
+
+/// Rules refer to the affinity set of an endpoint, so the kernel would refuse to delete it first.
+#[test]
+fn another_affinity_timeout_updates_the_set() {
+    let service = |seconds: u32| -> Event {
+        let object = serde_json::json!({
+            "metadata": {"namespace": "shop", "name": "web"},
+            "spec": {"clusterIP": "172.30.0.2", "ports": [{"name": "http", "port": 80, "protocol": "TCP"}],
+                "sessionAffinity": "ClientIP",
+                "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": seconds}}},
+        });
+        Event::Apply(Box::new(serde_json::from_value(object).unwrap()))
+    };
+    let slice = serde_json::json!({
+        "metadata": {"namespace": "shop", "name": "web-1", "labels": {"kubernetes.io/service-name": "web"}},
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": ["10.244.0.1"]}],
+        "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}],
+    });
+    let mut cluster = Cluster::default();
+    let mut node = Node::new(&ProxyConfig::new(svc_model::IpFamily::Ipv4, "node-a"));
+    for event in [service(60), Event::Slice(Box::new(serde_json::from_value(slice).unwrap()))] {
+        let changes = cluster.apply(&event);
+        node.tell(&event, &changes);
+    }
+    node.sync(&cluster, Scope::Full);
+    let event = service(5);
+    let changes = cluster.apply(&event);
+    node.tell(&event, &changes);
+    let mut text = String::new();
+    let _ = node.proxy.sync(&cluster.slices, Scope::Changes, &mut text);
+    assert!(text.contains("timeout 5s") && !text.contains("delete set"), "{text}");
+    node.run(&text);
+    let table = node.proxy.table();
+    assert_eq!(node.kernel.commands(), Ruleset::parse(&table).unwrap().commands());
+}

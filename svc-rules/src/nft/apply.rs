@@ -415,6 +415,8 @@ fn set(table: &mut Table, verb: Verb, name: &str, words: &mut Words<'_>) -> Resu
                     Err(Kind::Exists { what: "set", name: name.into() })
                 }
                 Some(old) => {
+                    // As Linux does since sets can be updated (6.5): the timeout is the new one.
+                    old.timeout = new.timeout.or(old.timeout);
                     old.elements.extend(new.elements);
                     old.ranges = count_ranges(old);
                     Ok(())

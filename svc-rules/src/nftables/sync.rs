@@ -410,10 +410,7 @@ fn write_part(old: Option<&Part>, new: &Part, words: &Words, text: &mut Transact
     let known = old.unwrap_or(&nothing);
     for set in new.sets.iter().filter(|set| !known.sets.contains(set)) {
         let (name, seconds) = set;
-        if known.sets.iter().any(|(known, _)| known == name) {
-            // The timeout of a set cannot be changed.
-            text.line("delete set", format_args!("{name}"));
-        }
+        // A set that exists takes the new timeout; to delete it first would be refused, as rules refer to it.
         text.line("add set", format_args!("{name} {}", words.affinity_set(*seconds)));
     }
     let differing = || new.chains.iter().filter(|chain| !known.chains.contains(chain));
