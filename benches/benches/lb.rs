@@ -64,7 +64,7 @@ fn picks(c: &mut Criterion) {
     for scheduler in Scheduler::ALL {
         let mut group = c.benchmark_group(format!("pick/{scheduler}"));
         for count in SIZES {
-            // The kernel refuses more backends than table slots, and twos scans all of them twice.
+            // No more backends than table slots are taken; twos scans all of them twice.
             if matches!(scheduler, Scheduler::Mh(_, size) if count > size.slots()) {
                 continue;
             }

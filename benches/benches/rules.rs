@@ -8,60 +8,14 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use svc_benches::uniform;
 use svc_endpoints::view::SliceCache;
-use svc_model::{
-    AddressType, Endpoint, EndpointPort, EndpointSlice, IpFamily, Labels, ObjectMeta, Port, Protocol,
-    Service, ServicePort,
-};
+use svc_model::IpFamily;
 use svc_rules::iptables::{Mode, Proxy, StaleChains};
 use svc_rules::{LocalDetector, ProxyConfig};
 
 const SIZES: [usize; 4] = [1_000, 5_000, 10_000, 50_000];
 const ENDPOINTS: usize = 10;
-
-fn service(at: usize) -> Service {
-    let mut service =
-        Service { metadata: ObjectMeta::new(namespace(at), format!("svc-{at}")), ..Service::default() };
-    let [_, _, high, low] = (at as u32).to_be_bytes();
-    service.spec.cluster_ip = std::net::IpAddr::from([172, 30, high, low]).into();
-    service.spec.ports = vec![ServicePort {
-        name: "http".into(),
-        protocol: Protocol::Tcp.into(),
-        port: Port::from(80),
-        ..ServicePort::default()
-    }];
-    service
-}
-
-fn namespace(at: usize) -> String {
-    format!("ns-{}", at % 50)
-}
-
-/// The slice of a Service; in `round` 1 its last endpoint has another address.
-fn slice(at: usize, round: usize) -> EndpointSlice {
-    let mut metadata = ObjectMeta::new(namespace(at), format!("svc-{at}-abcde"));
-    metadata.labels = Labels::from_iter([(svc_model::SERVICE_NAME_LABEL, format!("svc-{at}"))]);
-    let endpoint = |number: usize| {
-        let moved = if number == ENDPOINTS - 1 { round } else { 0 };
-        let [_, a, b, c] = ((at * ENDPOINTS + number) as u32 * 2 + moved as u32).to_be_bytes();
-        Endpoint {
-            addresses: vec![std::net::IpAddr::from([10, a, b, c]).into()],
-            node_name: Some(format!("node-{}", number * 7 % 100).into()),
-            ..Endpoint::default()
-        }
-    };
-    EndpointSlice {
-        metadata,
-        address_type: AddressType::Ipv4.into(),
-        endpoints: (0..ENDPOINTS).map(endpoint).collect(),
-        ports: vec![EndpointPort {
-            name: Some("http".into()),
-            port: Some(Port::from(8080)),
-            protocol: Some(Protocol::Tcp.into()),
-            ..EndpointPort::default()
-        }],
-    }
-}
 
 fn proxy() -> Proxy {
     let mut config = ProxyConfig::new(IpFamily::Ipv4, "node-7");
@@ -87,12 +41,12 @@ fn rules(c: &mut Criterion) {
     let mut group = c.benchmark_group("iptables");
     group.sample_size(10).warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2));
     for size in SIZES {
-        let services: Vec<_> = (0..size).map(service).collect();
+        let services: Vec<_> = (0..size).map(uniform::service).collect();
         let mut slices = SliceCache::new();
         let mut proxy = proxy();
         let mut out = Vec::with_capacity(size * 4096);
         for at in 0..size {
-            proxy.touch(&slices.apply(&slice(at, 0)));
+            proxy.touch(&slices.apply(&uniform::slice(at, ENDPOINTS, 0)));
         }
         out.resize(out.capacity(), 1);
         let before = resident();
@@ -100,11 +54,11 @@ fn rules(c: &mut Criterion) {
         sync(&mut proxy, &slices, Mode::Full, &mut out);
         let held = resident().saturating_sub(before);
         let full = out.len();
-        let change = |round: usize| slice(size / 2, round % 2);
+        let states = [uniform::slice(size / 2, ENDPOINTS, 0), uniform::slice(size / 2, ENDPOINTS, 1)];
         let mut round = 0;
         let mut one = |proxy: &mut Proxy, slices: &mut SliceCache, mode: Mode, out: &mut Vec<u8>| {
             round += 1;
-            proxy.touch(&slices.apply(&change(round)));
+            proxy.touch(&slices.apply(&states[round % 2]));
             sync(proxy, slices, mode, out);
             out.len()
         };

@@ -3,3 +3,4 @@
 pub mod differential;
 pub mod generate;
 pub mod inputs;
+pub mod uniform;

@@ -17,7 +17,7 @@ use svc_model::{
     Sent, Service,
 };
 use svc_netpol::Engine;
-use svc_rules::{LocalDetector, NodeFacts, ProxyConfig, ProxyMode};
+use svc_rules::{LocalDetector, NodeFacts, NodeRules, ProxyConfig, ProxyMode, Scheme};
 
 use crate::input::Input;
 
@@ -244,6 +244,12 @@ impl World {
             config.local_detector = LocalDetector::Cidr(network);
         }
         Ok(config)
+    }
+
+    /// The rules of a node, as its kernel has them after a full sync.
+    pub fn rules(&self, scheme: Scheme, config: &ProxyConfig) -> NodeRules {
+        let services = self.cluster.services().iter().map(|service| &**service);
+        NodeRules::new(scheme, config, services, &self.endpoints)
     }
 
     /// The network that the Pods of a family lie in: the smallest that has all of the nodes' ranges.

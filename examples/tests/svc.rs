@@ -108,7 +108,7 @@ fn a_connection_goes_to_any_ready_pod() {
 }
 
 #[test]
-fn both_proxy_modes_lead_to_the_same_places() {
+fn all_proxy_modes_lead_to_the_same_places() {
     for (from, to) in
         [("shop/frontend", "orders"), ("shop/orders", "warehouse"), ("198.51.100.7", "192.168.0.12:30080")]
     {
@@ -128,7 +128,9 @@ fn both_proxy_modes_lead_to_the_same_places() {
                 .collect();
             (code, ends)
         };
-        assert_eq!(ends("iptables"), ends("nftables"), "{from} -> {to}");
+        for other in ["nftables", "nftables-flat", "ipvs"] {
+            assert_eq!(ends("iptables"), ends(other), "{from} -> {to} in mode {other}");
+        }
     }
 }
 
@@ -188,6 +190,24 @@ fn traffic_from_outside_is_masqueraded_at_node_ports() {
 }
 
 #[test]
+fn both_layouts_of_nftables_mode_can_be_written_in_words_and_in_json() {
+    let folder = manifests(SHOP);
+    let rules = |mode: &str, more: &[&str]| {
+        let args = [&["rules", "-f", folder.to_str().unwrap(), "--mode", mode], more].concat();
+        let output = svc(&args);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let (reference, flat) = (rules("nftables", &[]), rules("nftables-flat", &[]));
+    assert!(reference.contains("map { 0 : ") && !flat.contains("map { 0 : "));
+    assert!(flat.contains("map @endpoints-tcp"));
+    for mode in ["nftables", "nftables-flat"] {
+        let json: serde_json::Value = serde_json::from_str(&rules(mode, &["-o", "json"])).unwrap();
+        assert!(json["nftables"].as_array().unwrap().len() > 50);
+    }
+}
+
+#[test]
 fn refused_input_is_told_from_a_connection_that_fails() {
     let shop = manifests(SHOP);
     let shop = shop.to_str().unwrap();
@@ -202,7 +222,7 @@ fn refused_input_is_told_from_a_connection_that_fails() {
         (&["trace", "-f", shop, "--from", "192.0.2.1", "--to", "orders"], "outside of the cluster"),
         (
             &["trace", "-f", shop, "--from", "shop/frontend", "--to", "kube-dns.kube-system", "--mode", "x"],
-            "iptables, ipvs",
+            "nftables-flat or ipvs",
         ),
     ];
     for (args, text) in cases {
@@ -289,10 +309,151 @@ fn the_seed_manifests_together_lead_where_they_say() {
         let (trace, code) = trace(folder, "mysql-cluster-0", to, &["--mode", "iptables"]);
         assert_eq!((code, trace["candidates"].as_array().unwrap().len()), (0, count), "{to}");
     }
-    // The configuration among them asks for IPVS, which packets aren't traced through yet.
-    let folder = manifests(folder);
-    let output =
-        svc(&["trace", "-f", folder.to_str().unwrap(), "--from", "mysql-cluster-0", "--to", "mysql-cluster"]);
+    // The configuration among them asks for IPVS.
+    let (ipvs, code) = trace(folder, "mysql-cluster-0", "external-database", &[]);
+    assert_eq!((code, &ipvs["rules"]["mode"]), (0, &"ipvs".into()));
+    let hits = ipvs["rules"]["hits"].as_array().unwrap();
+    assert!(hits.iter().any(|hit| hit["table"] == "ipvs"), "{hits:?}");
+}
+
+/// A file with this text, to be read by `svc`.
+fn scratch(name: &str, text: &str) -> String {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::write(&path, text).expect("the folder for temporary files can be written to");
+    path.to_str().expect("UTF-8").to_owned()
+}
+
+/// What `svc rules` writes is what `svc audit` wants to find; without a line of it, it says whose line that is.
+#[test]
+fn an_audit_finds_what_is_missing() {
+    let shop = manifests(SHOP);
+    let shop = shop.to_str().unwrap();
+    let cases: [(&str, &[&str], &str, &str); 3] = [
+        ("iptables", &["--iptables-save"], "-A KUBE-SEP-", "iptables-restore --noflush"),
+        ("nftables", &["--nft"], "add element ip kube-proxy service-ips { ", "nft -f -"),
+        ("nftables-flat", &["--flat", "--nft"], "add rule ip kube-proxy cluster/tcp/", "nft -f -"),
+    ];
+    for (mode, options, line, tool) in cases {
+        let (rules, code) = run(&["rules", "-f", shop, "--mode", mode]);
+        assert_eq!(code, 0);
+        let audit = |name: &str, text: &str| {
+            let file = scratch(&format!("{name}-{mode}"), text);
+            let args = [&["audit", "-f", shop, "-o", "json"], options, &[&file]].concat();
+            let (found, code) = run(&args);
+            let found: serde_json::Value = serde_json::from_str(&found).unwrap();
+            let (repair, _) = run(&[&["audit", "-f", shop, "--repair"], options, &[&file]].concat());
+            (found, code, repair)
+        };
+        // The jumps to the chains are no part of a restore input.
+        let (found, code, _) = audit("whole", &rules);
+        let faults = found["findings"].as_array().unwrap();
+        assert!(faults.iter().all(|fault| fault["service"].is_null()), "{mode}: {found}");
+        assert_eq!(code, i32::from(mode == "iptables"), "{mode}: {found}");
+
+        let gone = rules.lines().position(|text| text.starts_with(line)).unwrap();
+        let kept: String = rules
+            .lines()
+            .enumerate()
+            .filter(|(at, _)| *at != gone)
+            .map(|(_, line)| format!("{line}\n"))
+            .collect();
+        let (found, code, repair) = audit("damaged", &kept);
+        assert_eq!((code, &found["repair"][0]["command"]), (1, &tool.into()), "{mode}: {found}");
+        assert_eq!(found["repair"][0]["input"], repair, "{mode}");
+        let lacks = |fault: &serde_json::Value| fault["text"].as_str().unwrap().contains(" lacks the ");
+        assert!(found["findings"].as_array().unwrap().iter().any(lacks), "{mode}: {found}");
+    }
+    let output = svc(&["audit", "-f", shop]);
     assert_eq!(output.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("say --mode iptables"));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--nft"));
+}
+
+/// A node without anything gets from the repair what `svc audit` wants to find.
+#[test]
+fn an_audit_of_ipvs_reads_three_files() {
+    let shop = manifests(SHOP);
+    let shop = shop.to_str().unwrap();
+    let audit = |name: &str, [servers, sets, rules]: [&str; 3]| {
+        let file = |kind: &str, text: &str| scratch(&format!("ipvs-{name}-{kind}"), text);
+        let (servers, sets, rules) = (file("servers", servers), file("sets", sets), file("rules", rules));
+        let files = ["--ipvs", &servers, "--ipset", &sets, "--iptables-save", &rules];
+        run(&[&["audit", "-f", shop, "-o", "json"], &files[..]].concat())
+    };
+    let foreign = "create cali40 hash:net,iface family inet hashsize 1024 maxelem 65536\n";
+    let (found, code) = audit("empty", ["", foreign, ""]);
+    assert_eq!(code, 1);
+    let found: serde_json::Value = serde_json::from_str(&found).unwrap();
+    let says = |text: &str| found["findings"].as_array().unwrap().iter().any(|fault| fault["text"] == text);
+    assert!(says("node: set KUBE-CLUSTER-IP is missing from table ipset"), "{found}");
+    let step = |tool: &str| {
+        let steps = found["repair"].as_array().unwrap().iter();
+        let of_tool = |step: &&serde_json::Value| step["command"].as_str().unwrap().starts_with(tool);
+        steps.filter(of_tool).map(|step| step["input"].as_str().unwrap()).collect::<String>()
+    };
+    let (servers, sets, rules) = (step("ipvsadm"), step("ipset"), step("iptables"));
+    let (found, code) = audit("repaired", [&servers, &sets, &rules]);
+    assert_eq!(code, 0, "{found}");
+    let output = svc(&["audit", "-f", shop, "--ipvs", "-"]);
+    assert_eq!(output.status.code(), Some(2));
+}
+
+const CART: &str = "apiVersion: v1\nkind: Service\nmetadata: {namespace: shop, name: cart}\n\
+    spec: {clusterIP: 10.96.0.7, ports: [{name: http, port: 80}]}\n---\n\
+    apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n\
+    metadata: {namespace: shop, name: cart-1, labels: {kubernetes.io/service-name: cart}}\naddressType: IPv4\n\
+    endpoints: [{addresses: [10.0.0.1]}]\nports: [{name: http, port: 8080}]\n";
+
+#[test]
+fn a_diff_shows_what_comes_and_goes_in_every_mode() {
+    let old = scratch("diff-old.yaml", CART);
+    let new = scratch("diff-new.yaml", &CART.replace("10.0.0.1", "10.0.0.2"));
+    for (mode, gone, come) in [
+        (
+            "iptables",
+            "- -p tcp -m comment --comment \"shop/cart:http\" -m tcp -j DNAT --to-destination 10.0.0.1:8080",
+            "10.0.0.2:8080",
+        ),
+        ("nftables", "map { 0 : 10.0.0.1 . 8080 }", "map { 0 : 10.0.0.2 . 8080 }"),
+        ("nftables-flat", "10.96.0.7 . 80 . 0 : 10.0.0.1 . 8080", "10.96.0.7 . 80 . 0 : 10.0.0.2 . 8080"),
+        ("ipvs", "10.0.0.1:8080 weight 1", "10.0.0.2:8080 weight 1"),
+    ] {
+        let (text, code) = run(&["rules", "--mode", mode, "--diff", &old, &new]);
+        assert_eq!(code, 1, "{text}");
+        assert!(
+            text.lines().any(|line| line.starts_with("- ") && line.contains(gone.trim_start_matches("- "))),
+            "{text}"
+        );
+        assert!(text.lines().any(|line| line.starts_with("+ ") && line.contains(come)), "{text}");
+        let (text, code) = run(&["rules", "--mode", mode, "--diff", &old, &old]);
+        assert_eq!((text.as_str(), code), ("", 0));
+    }
+}
+
+#[test]
+fn a_move_to_another_mode_is_reported_service_by_service() {
+    let shop = manifests(SHOP);
+    let shop = shop.to_str().unwrap();
+    let (text, code) = run(&["rules", "-f", shop, "--migrate", "iptables", "nftables", "-o", "json"]);
+    assert_eq!(code, 1);
+    let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let changes = report["changes"].as_array().unwrap();
+    assert!(changes.iter().all(|change| change["difference"].is_string()), "{text}");
+    let local = changes.iter().find(|change| change["difference"] == "localhost-node-ports").unwrap();
+    assert_eq!(local["clients"], serde_json::json!(["node"]));
+    assert_eq!(local["to"], "the node itself");
+    let explained = report["differences"].as_array().unwrap();
+    assert!(explained.iter().any(|known| known["name"] == "localhost-node-ports"), "{text}");
+    let (table, code) = run(&["rules", "-f", shop, "--migrate", "iptables", "nftables"]);
+    assert_eq!(code, 1);
+    assert!(table.contains("localhost-node-ports: ") && table.contains("to do: "), "{table}");
+    let (text, code) = run(&["rules", "-f", shop, "--migrate", "iptables", "ipvs", "-o", "json"]);
+    assert_eq!(code, 1);
+    let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let named =
+        |name: &str| report["changes"].as_array().unwrap().iter().any(|change| change["difference"] == name);
+    assert!(named("other-ports") && named("pings"), "{text}");
+    let (text, code) = run(&["rules", "-f", shop, "--migrate", "nftables", "nftables-flat"]);
+    assert_eq!((code, text.contains("nothing changes")), (0, true), "{text}");
+    let output = svc(&["rules", "-f", shop, "--migrate", "iptables", "userspace"]);
+    assert_eq!(output.status.code(), Some(2));
 }

@@ -5,6 +5,7 @@ use core::cmp::Ordering;
 
 use crate::name::Name;
 use crate::record::Record;
+use crate::scope::Scope;
 use crate::store::service::Entry;
 use crate::store::{Before, Side};
 use crate::zones::Zones;
@@ -98,9 +99,13 @@ impl<'z> Changes<'z> {
             if same(old, new) {
                 continue;
             }
+            let scope = match (old, new) {
+                (Some(old), Some(new)) => self.zones.scope(old, new),
+                _ => Scope::All,
+            };
             let listing = |entry: Option<&Entry>| {
                 let mut records =
-                    entry.map(|entry| self.zones.records_of(before.side, entry)).unwrap_or_default();
+                    entry.map(|entry| self.zones.records_of(before.side, entry, &scope)).unwrap_or_default();
                 records.sort();
                 records.dedup();
                 records

@@ -18,6 +18,7 @@ mod question;
 mod record;
 mod resolv_conf;
 mod reverse;
+mod scope;
 mod search;
 mod sink;
 mod store;

@@ -119,20 +119,40 @@ impl<'q> Filter<'q> {
         row: &Row,
     ) -> impl Iterator<Item = &'z Port> + Clone + use<'z, 'q> {
         let taken = self.takes_row(entry, row);
-        let ports = entry.endpoints.slice_of(row).filter(|_| taken).map_or(&[][..], |slice| &slice.ports);
+        taken.then(|| self.ports_of_taken(entry, row)).into_iter().flatten()
+    }
+
+    /// The ports asked for of a row that is asked for.
+    pub(crate) fn ports_of_taken<'z>(
+        &self,
+        entry: &'z Entry,
+        row: &Row,
+    ) -> impl Iterator<Item = &'z Port> + Clone + use<'z, 'q> {
+        let ports = entry.endpoints.slice_of(row).map_or(&[][..], |slice| &slice.ports);
         let asked = self.ports;
         ports.iter().filter(move |port| asked.take(port))
     }
 
     /// The rows asked for that have at least one port asked for, in order.
     pub(crate) fn rows<'z>(self, entry: &'z Entry) -> impl Iterator<Item = &'z Row> + use<'z, 'q> {
-        let (all, some) = if self.endpoint.is_empty() {
-            (Some(entry.endpoints.rows().iter()), None)
+        let rows = if self.endpoint.is_empty() {
+            Rows::All(entry.endpoints.rows().iter())
         } else {
-            (None, Some(entry.endpoints.with_label(self.endpoint)))
+            Rows::Some(entry.endpoints.with_label(self.endpoint))
         };
-        let rows = all.into_iter().flatten().chain(some.into_iter().flatten());
-        rows.filter(move |row| self.ports_of(entry, row).next().is_some())
+        // Every row of a slice has the same ports, and rows come by slices.
+        let mut last = None;
+        rows.filter(move |row| {
+            let asked = match last {
+                Some((slice, asked)) if slice == row.slice => asked,
+                _ => {
+                    let slice = entry.endpoints.slice_of(row);
+                    slice.is_some_and(|slice| self.ports.of(&slice.ports).next().is_some())
+                }
+            };
+            last = Some((row.slice, asked));
+            asked && self.takes_row(entry, row)
+        })
     }
 
     /// How many pairs of an address and a port are asked for: what the weights of SRV records share.
@@ -145,7 +165,25 @@ impl<'q> Filter<'q> {
                 })
                 .sum();
         }
-        self.rows(entry).map(|row| self.ports_of(entry, row).count()).sum()
+        self.rows(entry).map(|row| self.ports_of_taken(entry, row).count()).sum()
+    }
+}
+
+/// All rows of a Service, or some.
+enum Rows<A, S> {
+    All(A),
+    Some(S),
+}
+
+impl<T, A: Iterator<Item = T>, S: Iterator<Item = T>> Iterator for Rows<A, S> {
+    type Item = T;
+
+    #[inline]
+    fn next(&mut self) -> Option<T> {
+        match self {
+            Self::All(rows) => rows.next(),
+            Self::Some(rows) => rows.next(),
+        }
     }
 }
 

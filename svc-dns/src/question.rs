@@ -2,9 +2,13 @@
 
 use crate::name::{MAX_NAME, Name};
 use crate::record::Type;
+use crate::sink::Tail;
 
 /// The most labels that a name can have: 127 of one byte each.
 const MAX_LABELS: usize = 127;
+
+/// How many bytes are lowered at a time.
+const CHUNK: usize = 16;
 
 /// What is asked: a name and a type, class IN.
 ///
@@ -12,7 +16,9 @@ const MAX_LABELS: usize = 127;
 #[derive(Debug, Clone)]
 pub struct Question<'a> {
     name: &'a [u8],
-    lower: [u8; MAX_NAME],
+    /// Where the name is in the message that is answered; 0 if it is not there.
+    place: u16,
+    lower: [u8; (MAX_NAME + 1).next_multiple_of(CHUNK)],
     starts: [u8; MAX_LABELS],
     count: u8,
     qtype: Type,
@@ -22,20 +28,20 @@ impl<'a> Question<'a> {
     /// Asks for the records of a type at a name.
     #[must_use]
     pub fn new(name: &'a Name, qtype: Type) -> Self {
+        let mut question = Self::root(qtype);
         // A `Name` is valid wire form, so it is never refused here.
-        Self::from_wire(name.wire(), qtype).unwrap_or(Self {
-            name: b"\0",
-            lower: [0; MAX_NAME],
-            starts: [0; MAX_LABELS],
-            count: 0,
-            qtype,
-        })
+        question.read(name.wire(), 0);
+        question
     }
 
-    /// Reads the uncompressed name at the start of `bytes`; [`Question::name`] tells how long it is.
-    pub(crate) fn from_wire(bytes: &'a [u8], qtype: Type) -> Option<Self> {
-        let mut lower = [0u8; MAX_NAME];
-        let mut starts = [0u8; MAX_LABELS];
+    /// Asks for the records of a type at the root.
+    pub(crate) fn root(qtype: Type) -> Self {
+        Self { name: b"\0", place: 0, lower: [0; _], starts: [0; MAX_LABELS], count: 0, qtype }
+    }
+
+    /// Reads the uncompressed name at the start of `bytes`, which is at a place of the message; [`Question::name`] tells how long it
+    /// is. In place, since a question is too large to be moved about.
+    pub(crate) fn read(&mut self, bytes: &'a [u8], place: u16) -> Option<()> {
         let mut count = 0u8;
         let mut at = 0usize;
         loop {
@@ -46,22 +52,30 @@ impl<'a> Question<'a> {
             if len > 63 {
                 return None;
             }
-            *starts.get_mut(usize::from(count))? = u8::try_from(at).ok()?;
+            *self.starts.get_mut(usize::from(count))? = u8::try_from(at).ok()?;
             count += 1;
             at += len + 1;
         }
-        let name = bytes.get(..=at)?;
-        let copy = lower.get_mut(..name.len())?;
-        copy.copy_from_slice(name);
-        // A length byte is at most 63, below the letters, so the whole can be lowered at once.
-        copy.make_ascii_lowercase();
-        Some(Self { name, lower, starts, count, qtype })
+        let name = bytes.get(..=at).filter(|name| name.len() <= MAX_NAME)?;
+        self.lower.get_mut(..name.len())?.copy_from_slice(name);
+        // A length byte is at most 63, below the letters, so the whole can be lowered at once; what is behind it does not matter.
+        let (chunks, _) = self.lower.as_chunks_mut::<CHUNK>();
+        chunks.iter_mut().take(name.len().div_ceil(CHUNK)).for_each(|chunk| chunk.make_ascii_lowercase());
+        (self.name, self.place, self.count) = (name, place, count);
+        Some(())
     }
 
     /// The name as asked, in wire form.
     #[must_use]
     pub fn name(&self) -> &'a [u8] {
         self.name
+    }
+
+    /// The labels from `index` on as asked, with their place in the message.
+    pub(crate) fn tail(&self, index: usize) -> Tail<'a> {
+        let start = self.start(index);
+        let place = if self.place == 0 { 0 } else { self.place + u16::try_from(start).unwrap_or_default() };
+        Tail { labels: self.name.get(start..).unwrap_or_default(), place }
     }
 
     /// The type asked for.
@@ -134,7 +148,7 @@ mod tests {
     #[test]
     fn bad_wire_is_refused() {
         for bad in [&b""[..], b"\x03ab", b"\xc0\x0c", b"\x01a", &[1; 300]] {
-            assert!(Question::from_wire(bad, Type::A).is_none(), "{bad:?}");
+            assert!(Question::root(Type::A).read(bad, 0).is_none(), "{bad:?}");
         }
     }
 }

@@ -17,29 +17,48 @@ pub enum Section {
     Additional,
 }
 
+/// The end of a name, down to the root, and where the question of the message spells it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Tail<'a> {
+    pub(crate) labels: &'a [u8],
+    /// 0 if it is not known to be in the question.
+    pub(crate) place: u16,
+}
+
+impl<'a> From<&'a [u8]> for Tail<'a> {
+    fn from(labels: &'a [u8]) -> Self {
+        Self { labels, place: 0 }
+    }
+}
+
 /// A name in pieces of wire labels: what is its own, what it shares with its siblings, and the zone with the root.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct NameRef<'a> {
     pub(crate) leaf: [&'a [u8]; 2],
     pub(crate) base: [&'a [u8]; 2],
-    pub(crate) tail: &'a [u8],
+    pub(crate) tail: Tail<'a>,
 }
 
 impl<'a> NameRef<'a> {
     /// A name that is in one piece.
-    pub(crate) fn whole(tail: &'a [u8]) -> Self {
-        Self { tail, ..Self::default() }
+    pub(crate) fn whole(tail: impl Into<Tail<'a>>) -> Self {
+        Self { tail: tail.into(), ..Self::default() }
     }
 
     /// A few labels below a zone.
-    pub(crate) fn below(base: &'a [u8], tail: &'a [u8]) -> Self {
-        Self { base: [base, b""], tail, ..Self::default() }
+    pub(crate) fn below(base: &'a [u8], tail: impl Into<Tail<'a>>) -> Self {
+        Self { base: [base, b""], tail: tail.into(), ..Self::default() }
     }
 
     pub(crate) fn pieces(&self) -> [&'a [u8]; 5] {
         let [leaf, cluster] = self.leaf;
         let [base, branch] = self.base;
-        [leaf, cluster, base, branch, self.tail]
+        [leaf, cluster, base, branch, self.tail.labels]
+    }
+
+    /// How many bytes the name has in wire form.
+    pub(crate) fn len(&self) -> usize {
+        self.pieces().iter().map(|piece| piece.len()).sum()
     }
 
     pub(crate) fn to_name(self) -> Option<Name> {

@@ -4,13 +4,14 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use crate::answer::Asked;
-use crate::answer::records::{endpoint_name, weight};
+use crate::answer::records::{endpoint_name, service_name, weight};
 use crate::lookup::Filter;
 use crate::name::Name;
 use crate::options::{Behavior, External, Headless, PtrNames, TransferStyle};
 use crate::question::Question;
 use crate::record::{Rcode, Record, Type};
 use crate::reverse::reverse_name;
+use crate::scope::Scope;
 use crate::sink::{Answer, DataRef, NameRef, Section, Sink};
 use crate::store::Side;
 use crate::store::endpoints::{Port, Ports};
@@ -24,7 +25,7 @@ impl Zones {
     /// What is not in it: the zones' own records (SOA, NS, `dns-version`), names of Pods and topology zones (CoreDNS does not list
     /// them either), and endpoint names below Services with a cluster IP.
     pub fn records(&self) -> impl Iterator<Item = (Name, Record)> {
-        self.listed().into_iter().flat_map(|(side, entry)| self.records_of(side, entry))
+        self.listed().into_iter().flat_map(|(side, entry)| self.records_of(side, entry, &Scope::All))
     }
 
     /// The entries whose names are served, by name and namespace.
@@ -71,7 +72,7 @@ impl Zones {
         let entries = if current { Vec::new() } else { self.listed() };
         let records = entries.into_iter().flat_map(move |(side, entry)| {
             let mut records = Answer::empty(Rcode::NoError);
-            self.zone_records(served, external, side, entry, &mut records);
+            self.zone_records(served, external, side, entry, &Scope::All, &mut records);
             unique(records.answer)
         });
         let end = if current { Vec::new() } else { soa.answer.clone() };
@@ -91,16 +92,33 @@ impl Zones {
         }
     }
 
-    /// The records that a Service has in every zone.
-    pub(crate) fn records_of(&self, side: Side, entry: &Entry) -> Vec<(Name, Record)> {
+    /// The records that a Service has in every zone, those of its endpoints as far as the scope takes them.
+    pub(crate) fn records_of(&self, side: Side, entry: &Entry, scope: &Scope<'_>) -> Vec<(Name, Record)> {
         let mut all = Vec::new();
         let external = self.external.iter().map(|zone| (zone, self.options.external.as_ref()));
         for (zone, external) in self.served.iter().map(|zone| (zone, None)).chain(external) {
             let mut records = Answer::empty(Rcode::NoError);
-            self.zone_records(zone, external, side, entry, &mut records);
+            self.zone_records(zone, external, side, entry, scope, &mut records);
             all.extend(unique(records.answer).into_iter().map(|record| (zone.name.clone(), record)));
         }
         all
+    }
+
+    /// The SRV records that each endpoint of a slice has: labels, port number and weight.
+    pub(crate) fn slice_ports(&self, entry: &Entry, index: usize) -> Vec<PortRecord> {
+        let per_slice = self.options.transfer == TransferStyle::PerSlice;
+        let ports = entry.endpoints.slices().get(index).map_or(&[][..], |slice| &slice.ports);
+        let record = |port: &Port| {
+            let labels = port.label().zip(port.protocol.label())?;
+            let ports = Ports { port: labels.0.get(2..)?, protocol: bare(labels.1) };
+            let count = if per_slice {
+                entry.endpoints.slice_rows(index).len()
+            } else {
+                Filter::by_ports(ports).count(entry)
+            };
+            Some((labels, port.number?, weight(count)))
+        };
+        ports.iter().filter_map(record).collect()
     }
 
     /// The records that a Service has in one zone.
@@ -110,6 +128,7 @@ impl Zones {
         external: Option<&External>,
         side: Side,
         entry: &Entry,
+        scope: &Scope<'_>,
         sink: &mut dyn Sink,
     ) {
         match (external, entry.face()) {
@@ -119,14 +138,14 @@ impl Zones {
             (Some(_), _) => {}
             (None, _) if zone.reverse => {
                 if side == Side::Internal {
-                    self.reverse_records(zone, entry, sink);
+                    self.reverse_records(zone, entry, scope, sink);
                 }
             }
             (None, Some(face)) if zone.side == side => {
                 let lister = Lister { zones: self, entry, tail: zone.name.wire() };
                 match face.kind {
                     FaceKind::Address => lister.addresses(face, sink),
-                    FaceKind::Headless => lister.endpoints(sink),
+                    FaceKind::Headless => lister.endpoints(scope, sink),
                     FaceKind::Alias => lister.alias(face, sink),
                 }
             }
@@ -136,14 +155,13 @@ impl Zones {
 
     /// PTR records of a Service's addresses in a reverse zone. Where several Services share an address, each has its record here;
     /// a query gives that of a cluster IP alone.
-    fn reverse_records(&self, zone: &Served, entry: &Entry, sink: &mut dyn Sink) {
+    fn reverse_records(&self, zone: &Served, entry: &Entry, scope: &Scope<'_>, sink: &mut dyn Sink) {
         let mut put = |addr: IpAddr, leaf| {
             let owner = reverse_name(addr);
             let question = Question::new(&owner, Type::PTR);
             let best = self.zone_of(&question, &self.served).and_then(|(index, _)| self.served.get(index));
             if best.is_some_and(|best| best.name == zone.name) {
-                let name =
-                    NameRef { leaf: [leaf, b""], base: [&entry.key, b"\x03svc"], tail: self.primary.wire() };
+                let name = NameRef { leaf: [leaf, b""], ..service_name(entry, self.primary.wire()) };
                 sink.record(
                     Section::Answer,
                     NameRef::whole(owner.wire()),
@@ -153,7 +171,7 @@ impl Zones {
             }
         };
         entry.face().into_iter().flat_map(|face| &face.addrs).for_each(|addr| put(*addr, b""));
-        for row in entry.endpoints.rows() {
+        for row in entry.endpoints.rows().iter().filter(|row| scope.takes(&entry.endpoints, row)) {
             if self.options.ptr != PtrNames::Hostnames || row.named {
                 put(row.addr, entry.endpoints.label(row));
             }
@@ -170,9 +188,7 @@ impl Zones {
         let mut names = alloc::vec![NameRef::below(&entry.key, tail)];
         if by_endpoint {
             let rows = entry.endpoints.rows().iter();
-            names.extend(
-                rows.map(|row| NameRef { base: [&entry.key, b""], ..endpoint_name(entry, row, tail) }),
-            );
+            names.extend(rows.map(|row| endpoint_name(entry, row, NameRef::below(&entry.key, tail))));
         }
         let upstream = crate::answer::NoUpstream;
         for (index, name) in names.iter().enumerate() {
@@ -182,7 +198,10 @@ impl Zones {
             let reached = self.reach(entry, tail, external, endpoint, Ports::default());
             for qtype in [Type::A, Type::AAAA, Type::SRV] {
                 let question = Question::new(&owner, qtype);
-                let asked = Asked { tail, ..self.asked(zone, &question, question.count() - zone.labels) };
+                let asked = Asked {
+                    tail: tail.into(),
+                    ..self.asked(zone, &question, question.count() - zone.labels)
+                };
                 if qtype == Type::SRV {
                     self.external_srv(asked, &reached, external, &upstream, sink);
                 } else {
@@ -198,10 +217,11 @@ impl Zones {
             face.ports.iter().filter_map(ports).collect()
         };
         for (label, protocol, _) in &all {
-            let name = NameRef { leaf: [label, protocol], base: [&entry.key, b""], tail };
+            let name = NameRef { leaf: [label, protocol], ..NameRef::below(&entry.key, tail) };
             let Some(owner) = name.to_name() else { continue };
             let question = Question::new(&owner, Type::SRV);
-            let asked = Asked { tail, ..self.asked(zone, &question, question.count() - zone.labels) };
+            let asked =
+                Asked { tail: tail.into(), ..self.asked(zone, &question, question.count() - zone.labels) };
             let asked_ports = Ports { port: label.get(2..).unwrap_or_default(), protocol: bare(protocol) };
             let reached = self.reach(entry, tail, external, b"", asked_ports);
             self.external_srv(asked, &reached, external, &upstream, sink);
@@ -212,6 +232,9 @@ impl Zones {
 fn bare(label: &[u8]) -> &[u8] {
     label.get(2..).unwrap_or_default()
 }
+
+/// The labels of a port in wire form, its number, and the weight of its records.
+pub(crate) type PortRecord = ((Vec<u8>, &'static [u8]), u16, u16);
 
 /// Leaves repetitions out, keeping the order.
 fn unique(records: Vec<Record>) -> Vec<Record> {
@@ -231,7 +254,7 @@ struct Lister<'a> {
 
 impl<'a> Lister<'a> {
     fn base(&self) -> NameRef<'a> {
-        NameRef { base: [&self.entry.key, b"\x03svc"], tail: self.tail, ..NameRef::default() }
+        service_name(self.entry, self.tail)
     }
 
     fn put(&self, owner: NameRef<'_>, data: DataRef<'_>, sink: &mut dyn Sink) {
@@ -275,24 +298,13 @@ impl<'a> Lister<'a> {
         }
     }
 
-    fn endpoints(&self, sink: &mut dyn Sink) {
+    fn endpoints(&self, scope: &Scope<'_>, sink: &mut dyn Sink) {
         let endpoints = &self.entry.endpoints;
         let per_slice = self.zones.options.transfer == TransferStyle::PerSlice;
-        for (index, slice) in endpoints.slices().iter().enumerate() {
-            let rows = endpoints.slice_rows(index);
-            let ports: Vec<_> = slice
-                .ports
-                .iter()
-                .filter_map(|port| {
-                    let labels = port.label().zip(port.protocol.label())?;
-                    let ports = Ports { port: labels.0.get(2..)?, protocol: bare(labels.1) };
-                    let filter = Filter::by_ports(ports);
-                    let count = if per_slice { rows.len() } else { filter.count(self.entry) };
-                    Some((labels, port.number?, weight(count)))
-                })
-                .collect();
-            for row in rows {
-                let mut name = endpoint_name(self.entry, row, self.tail);
+        for index in 0..endpoints.slices().len() {
+            let ports = self.zones.slice_ports(self.entry, index);
+            for row in endpoints.slice_rows(index).iter().filter(|row| scope.takes(endpoints, row)) {
+                let mut name = endpoint_name(self.entry, row, self.base());
                 if per_slice {
                     name.leaf = [endpoints.label(row), b""];
                 }

@@ -107,3 +107,38 @@ proptest! {
         }
     }
 }
+
+/// With so many endpoints that weights stay, only the records of those that changed are listed.
+#[test]
+fn a_change_in_a_large_service_is_as_small_as_it_is() {
+    let slice = |number: usize, hosts: std::ops::Range<usize>| {
+        let endpoint =
+            |host: usize| serde_json::json!({"addresses": [format!("10.1.{}.{}", host / 200, host % 200)]});
+        common::object(&serde_json::json!({
+            "kind": "EndpointSlice",
+            "metadata": {"namespace": "a", "name": format!("db-{number}"), "labels": {"kubernetes.io/service-name": "db"}},
+            "endpoints": hosts.map(endpoint).collect::<Vec<_>>(),
+            "ports": [{"name": "http", "port": 80}],
+        }))
+    };
+    let mut zones = Zones::new(options(Behavior::CoreDns)).unwrap();
+    for json in [
+        serde_json::json!({"kind": "Namespace", "metadata": {"name": "a"}}),
+        serde_json::json!({"kind": "Service", "metadata": {"namespace": "a", "name": "db"}, "spec": {"clusterIP": "None"}}),
+    ] {
+        let _ = zones.apply(&common::object(&json));
+    }
+    let _ = zones.apply(&slice(0, 0..150));
+    let _ = zones.apply(&slice(1, 149..300));
+    let mut known = listing(&zones);
+    // One that no other slice has, one that the second slice has too, one outside the reverse zone, some that the first slice has
+    // too, nearly all.
+    for (number, hosts, count) in
+        [(0, 1..150, 4), (0, 1..149, 0), (1, 149..299, 3), (1, 140..299, 0), (0, 0..1, 139 * 4 + 4)]
+    {
+        let changes = zones.apply(&slice(number, hosts.clone())).records();
+        assert_eq!(changes.len(), count, "{number} {hosts:?}");
+        update(&mut known, changes);
+        assert_eq!(known, listing(&zones), "{number} {hosts:?}");
+    }
+}

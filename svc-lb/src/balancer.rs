@@ -132,7 +132,9 @@ impl Balancer {
     /// at the next pick however many changes came before it.
     ///
     /// # Errors
-    /// If the address is configured already, weight or thresholds are out of range, or Maglev's table is full.
+    /// If the address is configured already, weight or thresholds are out of range, or Maglev's table is full. (The kernel
+    /// takes a backend beyond the table's size, says nothing, and leaves the table as it was: `ip_vs_mh_reassign` fails, and
+    /// `__ip_vs_update_dest` does not look.)
     pub fn add(&mut self, backend: Backend, now: Duration) -> Result<BackendId, ConfigError> {
         if let Scheduler::Mh(_, size) = self.scheduler
             && self.pool.len() >= size.slots() as usize

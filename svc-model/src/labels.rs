@@ -25,10 +25,10 @@ pub struct Labels(Option<Arc<[(SmolStr, SmolStr)]>>); // INVARIANT: never `Some`
 /// Annotations of an object: the same map, with values of any length.
 pub type Annotations = Labels;
 
-/// Up to this many entries, comparing each for equality is faster than a binary search.
-const LINEAR_MAX: usize = 8;
-
 impl Labels {
+    /// Up to this many entries, comparing each for equality is faster than a binary search.
+    pub(crate) const LINEAR_MAX: usize = 8;
+
     fn entries(&self) -> &[(SmolStr, SmolStr)] {
         self.0.as_deref().unwrap_or_default()
     }
@@ -50,7 +50,7 @@ impl Labels {
     /// The key and value as stored.
     pub fn get_entry(&self, key: &str) -> Option<&(SmolStr, SmolStr)> {
         let entries = self.entries();
-        if entries.len() <= LINEAR_MAX {
+        if entries.len() <= Self::LINEAR_MAX {
             // Lengths differ mostly, which tells keys apart sooner than their order does.
             return entries.iter().find(|(k, _)| k == key);
         }

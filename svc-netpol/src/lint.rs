@@ -136,8 +136,9 @@ impl Engine {
     /// Every rule that decides something for somebody: policy, direction, index.
     fn deciding_rules(&self) -> BTreeSet<(u32, Direction, u32)> {
         let mut deciding = BTreeSet::new();
+        let peers = self.all_peers();
         for (_, row) in self.rows() {
-            let mut used: BTreeSet<u32> = self.peer_ids().map(|peer| row.offset(peer)).collect();
+            let mut used: BTreeSet<u32> = peers.iter().map(|peers| row.offset(*peers)).collect();
             used.insert(0);
             let reasons = used.iter().filter_map(|offset| row.func(*offset)).flat_map(|func| func.steps());
             for (_, _, code) in reasons {

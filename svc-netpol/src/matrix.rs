@@ -7,7 +7,7 @@ use core::net::IpAddr;
 
 use svc_model::{IpFamily, ObjectRef, Pod};
 
-use crate::engine::{ALLOW, Engine, Family, Map, PeerId, Rows, UNKNOWN, pod_ref};
+use crate::engine::{ALLOW, Engine, Family, Map, Peers, Rows, UNKNOWN, pod_ref};
 use crate::options::SelfTraffic;
 use crate::traffic::PortSet;
 
@@ -112,7 +112,7 @@ fn prefix(first: IpAddr, last: IpAddr) -> u8 {
 struct Class {
     outside: bool,
     rows: Option<Rows>,
-    peer: PeerId,
+    peers: Peers,
 }
 
 /// All connections of a cluster over one address family, by groups of ends that no policy can tell apart.
@@ -190,9 +190,9 @@ impl Engine {
     fn classes(&self, family: IpFamily) -> Vec<(Class, Group)> {
         let family = Family::from(family);
         let mut pods: Map<Class, Vec<ObjectRef>> = Map::default();
-        for (reference, kind, peer) in self.pod_peers(family) {
+        for (reference, kind, peers) in self.pod_peers(family) {
             let rows = kind.rows.filter(|_| !kind.is_host());
-            pods.entry(Class { outside: false, rows, peer }).or_default().push(reference.clone());
+            pods.entry(Class { outside: false, rows, peers }).or_default().push(reference.clone());
         }
         let mut classes: Vec<(Class, Group)> = pods
             .into_iter()
@@ -201,14 +201,14 @@ impl Engine {
                 (class, Group::Pods(pods))
             })
             .collect();
-        let mut outside: BTreeMap<PeerId, Vec<(IpAddr, IpAddr)>> = BTreeMap::new();
-        for (range, peer) in self.outside_peers(family) {
-            outside.entry(peer).or_default().push((family.address(range.first), family.address(range.last)));
+        let mut outside: BTreeMap<Peers, Vec<(IpAddr, IpAddr)>> = BTreeMap::new();
+        for (range, peers) in self.outside_peers(family) {
+            outside.entry(peers).or_default().push((family.address(range.first), family.address(range.last)));
         }
         classes.extend(
             outside
                 .into_iter()
-                .map(|(peer, ranges)| (Class { outside: true, rows: None, peer }, Group::Outside(ranges))),
+                .map(|(peers, ranges)| (Class { outside: true, rows: None, peers }, Group::Outside(ranges))),
         );
         classes.sort_unstable_by(|(_, a), (_, b)| a.cmp(b));
         classes
@@ -263,9 +263,9 @@ impl<'a> Sides<'a> {
         id
     }
 
-    fn side(&self, row: Option<u32>, peer: PeerId) -> u32 {
+    fn side(&self, row: Option<u32>, peers: Peers) -> u32 {
         let Some(id) = row else { return ALL };
-        let offset = self.engine.row(id).map_or(0, |row| row.offset(peer));
+        let offset = self.engine.row(id).map_or(0, |row| row.offset(peers));
         self.funcs.get(&id).and_then(|funcs| funcs.get(offset as usize)).copied().unwrap_or(ALL)
     }
 
@@ -273,8 +273,8 @@ impl<'a> Sides<'a> {
         if from.outside && to.outside {
             return NONE;
         }
-        let egress = self.side(from.rows.map(|rows| rows.egress), to.peer);
-        let ingress = self.side(to.rows.map(|rows| rows.ingress), from.peer);
+        let egress = self.side(from.rows.map(|rows| rows.egress), to.peers);
+        let ingress = self.side(to.rows.map(|rows| rows.ingress), from.peers);
         let pair = (egress, ingress);
         if self.last.0 == pair {
             return self.last.1;

@@ -118,7 +118,7 @@ impl Engine {
     /// Looks at every policy of the tiers that could have allowed it, so it costs more than a verdict.
     pub fn nearest(&self, flow: &Flow<'_>, most: usize) -> Vec<NearMiss> {
         let decision = self.decide(flow);
-        let Ok((from, to)) = self.ends(flow) else { return Vec::new() };
+        let Some((from, to)) = self.ends(flow) else { return Vec::new() };
         let mut found: Vec<NearMiss> = Vec::new();
         for (direction, side) in
             [(Direction::Egress, &decision.egress), (Direction::Ingress, &decision.ingress)]
@@ -212,7 +212,7 @@ impl Engine {
         if self.finds(id, peer) {
             return None;
         }
-        let address: Option<IpAddr> = peer.address();
+        let address: Option<IpAddr> = self.address_of(peer);
         let miss = match (self.term(id)?, address) {
             (Term::Pods(namespaces, pods), _) => match self.kind_of(peer).filter(|kind| !kind.is_host()) {
                 Some(_) => PeerMiss::Pod(self.pod_miss(namespaces, pods, peer)?),

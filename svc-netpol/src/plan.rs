@@ -8,7 +8,7 @@ use core::net::IpAddr;
 
 use svc_model::ObjectRef;
 
-use crate::engine::{ALLOW, Engine, Family, PeerId, Row, RowId};
+use crate::engine::{ALLOW, Engine, Family, Peers, Row, RowId};
 use crate::options::{OwnNode, SelfTraffic};
 use crate::policy::{Direction, PolicyRef};
 use crate::traffic::PortSet;
@@ -58,7 +58,7 @@ impl Engine {
                 subjects.entry(row).or_default().extend(addresses);
             }
         }
-        let pods: BTreeMap<IpAddr, PeerId> = Family::ALL
+        let pods: BTreeMap<IpAddr, Peers> = Family::ALL
             .into_iter()
             .flat_map(|family| self.pod_peers(family).map(move |found| (family, found)))
             .filter(|(_, (_, kind, _))| !kind.is_host())
@@ -83,10 +83,10 @@ impl Engine {
         (self.pod_at(ip) == Some(pod)).then_some(ip)
     }
 
-    fn row_plan(&self, row: &Row, subjects: BTreeSet<IpAddr>, peers: &BTreeMap<IpAddr, PeerId>) -> RowPlan {
+    fn row_plan(&self, row: &Row, subjects: BTreeSet<IpAddr>, peers: &BTreeMap<IpAddr, Peers>) -> RowPlan {
         let allowed: BTreeMap<u32, PortSet> =
             row.funcs().map(|(offset, func)| (offset, func.traffic(ALLOW))).collect();
-        let of = |peer: PeerId| allowed.get(&row.offset(peer));
+        let of = |peer: Peers| allowed.get(&row.offset(peer));
         let default = allowed.get(&0).cloned().unwrap_or_default();
         let mut blocks: BTreeMap<PortSet, Vec<(IpAddr, IpAddr)>> = BTreeMap::new();
         for family in Family::ALL {
@@ -99,7 +99,7 @@ impl Engine {
         let mut pods: BTreeMap<PortSet, Vec<IpAddr>> =
             allowed.values().map(|set| (set.clone(), Vec::new())).collect();
         for (ip, peer) in peers {
-            let around = self.outside_peer(*ip).and_then(of).unwrap_or(&default);
+            let around = self.outside_peers_of(*ip).and_then(of).unwrap_or(&default);
             if let Some(set) = of(*peer).filter(|set| *set != around)
                 && let Some(list) = pods.get_mut(set)
             {

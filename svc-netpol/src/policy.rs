@@ -200,6 +200,8 @@ pub(crate) struct Rule<T> {
     pub(crate) peers: Option<Vec<(T, usize)>>,
     /// `None`: all traffic.
     pub(crate) ports: Option<Vec<PortEntry>>,
+    /// The traffic of all ports but named ones.
+    pub(crate) fixed: PortSet,
 }
 
 /// One entry of a rule's ports.
@@ -227,6 +229,7 @@ impl<T> Compiled<T> {
                     action: rule.action,
                     peers: rule.peers.map(|peers| peers.into_iter().map(|(term, i)| (f(term), i)).collect()),
                     ports: rule.ports,
+                    fixed: rule.fixed,
                 })
                 .collect()
         };
@@ -255,12 +258,23 @@ impl<T> Rule<T> {
         })
     }
 
+    fn new(
+        name: SmolStr,
+        action: Action,
+        peers: Option<Vec<(T, usize)>>,
+        ports: Option<Vec<PortEntry>>,
+    ) -> Self {
+        let fixed = match &ports {
+            None => PortSet::all(),
+            Some(entries) => entries.iter().map(|entry| entry.traffic(&[])).collect(),
+        };
+        Self { name, action, peers, ports, fixed }
+    }
+
     /// The traffic that the rule names, for a destination with these named ports.
     pub(crate) fn traffic(&self, names: &[NamedPort]) -> PortSet {
-        match &self.ports {
-            None => PortSet::all(),
-            Some(entries) => entries.iter().map(|entry| entry.traffic(names)).collect(),
-        }
+        let named = self.ports.iter().flatten().filter(|entry| matches!(entry, PortEntry::Named(..)));
+        named.fold(self.fixed.clone(), |all, entry| all.union(&entry.traffic(names)))
     }
 }
 
@@ -332,18 +346,13 @@ fn selector(selector: &LabelSelector) -> Option<Selector> {
 fn compile_network(policy: &NetworkPolicy) -> Compiled<Term> {
     let spec = &policy.spec;
     let namespace = namespace_of(&policy.metadata);
-    let rule = |peers: &[NetworkPolicyPeer], ports: &[NetworkPolicyPort]| Rule {
-        name: SmolStr::default(),
-        action: Action::Accept,
-        peers: (!peers.is_empty()).then(|| {
-            // A peer that means nothing (invalid selector or block) matches no one: the rule can only allow.
-            peers
-                .iter()
-                .enumerate()
-                .filter_map(|(i, peer)| Some((network_peer(&namespace, peer)?, i)))
-                .collect()
-        }),
-        ports: (!ports.is_empty()).then(|| ports.iter().map(network_port).collect()),
+    let rule = |peers: &[NetworkPolicyPeer], ports: &[NetworkPolicyPort]| {
+        // A peer that means nothing (invalid selector or block) matches no one: the rule can only allow.
+        let terms =
+            peers.iter().enumerate().filter_map(|(i, peer)| Some((network_peer(&namespace, peer)?, i)));
+        let peers = (!peers.is_empty()).then(|| terms.collect());
+        let ports = (!ports.is_empty()).then(|| ports.iter().map(network_port).collect());
+        Rule::new(SmolStr::default(), Action::Accept, peers, ports)
     };
     Compiled {
         tier: Tier::NetworkPolicy,
@@ -552,8 +561,8 @@ fn closed(
         .map(|peers| peers.into_iter().flatten().collect());
     let understood = peers.is_some() && ports.as_ref().is_none_or(Option::is_some);
     match (understood, action) {
-        (true, _) => Rule { name, action, peers, ports: ports.flatten() },
-        (false, Action::Accept) => Rule { name, action, peers: Some(Vec::new()), ports: None },
-        (false, Action::Deny | Action::Pass) => Rule { name, action: Action::Deny, peers: None, ports: None },
+        (true, _) => Rule::new(name, action, peers, ports.flatten()),
+        (false, Action::Accept) => Rule::new(name, action, Some(Vec::new()), None),
+        (false, Action::Deny | Action::Pass) => Rule::new(name, Action::Deny, None, None),
     }
 }

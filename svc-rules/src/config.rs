@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 use core::net::IpAddr;
+use core::time::Duration;
 
 use ipnet::IpNet;
 use smol_str::SmolStr;
@@ -47,6 +48,37 @@ impl NodePortAddresses {
     }
 }
 
+/// What only IPVS mode depends on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct IpvsOptions {
+    /// Scheduler of all virtual servers, as ipvsadm names it (`ipvs.scheduler`).
+    pub scheduler: SmolStr,
+    /// Virtual servers at these addresses are never deleted (`ipvs.excludeCIDRs`).
+    pub exclude_cidrs: Vec<IpNet>,
+    /// Whether ARP is answered only for addresses of the interface that is asked (`ipvs.strictARP`).
+    pub strict_arp: bool,
+    /// How long idle TCP connections stay; zero leaves the kernel's setting.
+    pub tcp_timeout: Duration,
+    /// How long TCP connections stay after a FIN; zero leaves the kernel's setting.
+    pub tcp_fin_timeout: Duration,
+    /// How long idle UDP flows stay; zero leaves the kernel's setting.
+    pub udp_timeout: Duration,
+}
+
+impl Default for IpvsOptions {
+    fn default() -> Self {
+        Self {
+            scheduler: SmolStr::new_static("rr"),
+            exclude_cidrs: Vec::new(),
+            strict_arp: false,
+            tcp_timeout: Duration::ZERO,
+            tcp_fin_timeout: Duration::ZERO,
+            udp_timeout: Duration::ZERO,
+        }
+    }
+}
+
 /// Everything outside the Services that one family's rules depend on.
 ///
 /// Fields that a backend does not know are ignored by it.
@@ -59,7 +91,7 @@ pub struct ProxyConfig {
     pub node_name: SmolStr,
     /// The node's primary address of the family.
     pub node_ip: Option<IpAddr>,
-    /// All addresses of the node, of any family.
+    /// All addresses of the node, of any family, but for those of IPVS mode's dummy device.
     pub node_addresses: Vec<IpAddr>,
     /// The zone of the node (label `topology.kubernetes.io/zone`).
     pub zone: Option<SmolStr>,
@@ -86,6 +118,8 @@ pub struct ProxyConfig {
     pub service_cidrs: Vec<IpNet>,
     /// Above how many endpoints rules lose their comments and stale chains are looked for less often.
     pub large_cluster_threshold: u32,
+    /// What only IPVS mode depends on.
+    pub ipvs: IpvsOptions,
 }
 
 impl ProxyConfig {
@@ -114,6 +148,7 @@ impl ProxyConfig {
             counts_localhost_node_ports: false,
             service_cidrs: Vec::new(),
             large_cluster_threshold: 1000,
+            ipvs: IpvsOptions::default(),
         }
     }
 

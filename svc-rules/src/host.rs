@@ -158,24 +158,39 @@ pub(crate) enum Egress {
 /// Clients remembered by list: the `recent` lists of iptables and the dynamic sets of nftables.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Memory {
-    lists: BTreeMap<SmolStr, BTreeMap<IpAddr, Duration>>,
+    lists: BTreeMap<SmolStr, BTreeMap<(IpAddr, SmolStr), Seen>>,
+}
+
+/// When a client was remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Seen {
+    pub(crate) at: Duration,
+    /// For how long, where the list does not say it.
+    pub(crate) timeout: Option<Duration>,
 }
 
 impl Memory {
-    /// When the client was last remembered in this list.
+    /// When the client was last remembered in this list, in whatever company.
     pub fn last_seen(&self, list: &str, address: IpAddr) -> Option<Duration> {
-        self.lists.get(list)?.get(&address).copied()
+        let of_client = self.lists.get(list)?.range((address, SmolStr::default())..);
+        of_client.take_while(|((of, _), _)| *of == address).map(|(_, seen)| seen.at).max()
+    }
+
+    pub(crate) fn find(&self, list: &str, address: IpAddr, rest: &str) -> Option<Seen> {
+        self.lists.get(list)?.get(&(address, rest.into())).copied()
     }
 
     /// Carries out one update at time `now`.
     pub fn apply(&mut self, update: &AffinityUpdate, now: Duration) {
         match update.action {
             AffinityAction::Remember => {
-                self.lists.entry(update.list.clone()).or_default().insert(update.address, now);
+                let seen = Seen { at: now, timeout: update.timeout };
+                let key = (update.address, update.rest.clone());
+                self.lists.entry(update.list.clone()).or_default().insert(key, seen);
             }
             AffinityAction::Forget => {
                 if let Some(list) = self.lists.get_mut(&update.list) {
-                    list.remove(&update.address);
+                    list.remove(&(update.address, update.rest.clone()));
                 }
             }
         }

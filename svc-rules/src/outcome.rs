@@ -12,6 +12,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 use core::net::{IpAddr, SocketAddr};
+use core::time::Duration;
 
 use smol_str::SmolStr;
 
@@ -237,6 +238,10 @@ pub struct AffinityUpdate {
     pub list: SmolStr,
     /// The client.
     pub address: IpAddr,
+    /// What else is in the key, as nft writes it; empty where the client alone is remembered.
+    pub rest: SmolStr,
+    /// For how long; without it, as the list says.
+    pub timeout: Option<Duration>,
     /// What is done with it.
     pub action: AffinityAction,
 }
@@ -269,6 +274,8 @@ pub enum Effect {
     Reject(RejectWith),
     /// Set the mark to this value.
     Mark(u32),
+    /// Wrote an address into the packet, without a translation.
+    Write(IpAddr),
     /// Rewrote the destination.
     Dnat(SocketAddr),
     /// Rewrote the source.
@@ -310,6 +317,7 @@ impl fmt::Display for Hit {
             Effect::Drop => f.write_str(" dropped")?,
             Effect::Reject(_) => f.write_str(" rejected")?,
             Effect::Mark(mark) => write!(f, " set mark {mark:#x}")?,
+            Effect::Write(address) => write!(f, " wrote the address {address}")?,
             Effect::Dnat(to) => write!(f, " rewrote the destination to {to}")?,
             Effect::Snat(SourceNat::Masquerade { .. }) => f.write_str(" masqueraded")?,
             Effect::Snat(SourceNat::To(to)) => write!(f, " rewrote the source to {to}")?,

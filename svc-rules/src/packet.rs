@@ -7,6 +7,7 @@ use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use smol_str::SmolStr;
+use svc_model::IpFamily;
 
 /// The address family of a ruleset or a packet; iptables and ip6tables are two rulesets that never meet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -31,6 +32,15 @@ impl Family {
         match self {
             Self::V4 => 32,
             Self::V6 => 128,
+        }
+    }
+}
+
+impl From<IpFamily> for Family {
+    fn from(family: IpFamily) -> Self {
+        match family {
+            IpFamily::Ipv4 => Self::V4,
+            IpFamily::Ipv6 => Self::V6,
         }
     }
 }

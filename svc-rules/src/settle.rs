@@ -9,7 +9,8 @@ use ipnet::IpNet;
 use smol_str::SmolStr;
 use svc_model::{IpFamily, KubeProxyConfiguration, Node, Scalar};
 
-use crate::config::{LocalDetector, NodePortAddresses, ProxyConfig};
+use crate::config::{IpvsOptions, LocalDetector, NodePortAddresses, ProxyConfig};
+use crate::duration;
 
 /// How a proxy writes its rules (`mode`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -215,14 +216,44 @@ impl ProxyConfig {
         let counts = |name: &str| node.counters.iter().any(|counter| counter == name);
         settled.counts_invalid_drops = counts(Self::INVALID_DROPS);
         settled.counts_localhost_node_ports = counts(Self::LOCALHOST_NODE_PORTS);
+        if mode == ProxyMode::Ipvs {
+            settled.ipvs = ipvs_options(config, &mut errors);
+        }
         if errors.is_empty() { Ok(settled) } else { Err(ConfigErrors(errors)) }
     }
 
-    /// The kernel parameters that the rules rely on in iptables mode: path under `/proc/sys`, and value.
+    /// The kernel parameters that the rules rely on in iptables mode: path under `/proc/sys`, and value. Those of IPVS
+    /// mode are told by [`ipvs::sysctls`](crate::ipvs::sysctls).
     pub fn sysctls(&self) -> impl Iterator<Item = (&'static str, u32)> + use<> {
         // Without it the kernel takes packets from a loopback address to another node's for martians.
         self.opens_localhost().then_some(("net/ipv4/conf/all/route_localnet", 1)).into_iter()
     }
+}
+
+fn ipvs_options(config: &KubeProxyConfiguration, errors: &mut Vec<ConfigError>) -> IpvsOptions {
+    let sent = &config.ipvs;
+    let mut options = IpvsOptions { strict_arp: sent.strict_arp, ..IpvsOptions::default() };
+    // The name stands bare in commands. `IP_VS_SCHEDNAME_MAXLEN` is 16 with the closing zero.
+    let harmless = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    if !sent.scheduler.chars().all(harmless) || sent.scheduler.len() > 15 {
+        errors.push(ConfigError::new("ipvs.scheduler", &sent.scheduler, "no name of a scheduler"));
+    } else if !sent.scheduler.is_empty() {
+        options.scheduler.clone_from(&sent.scheduler);
+    }
+    let excluded = sent.exclude_cidrs.iter();
+    options.exclude_cidrs = excluded.filter_map(|text| range("ipvs.excludeCIDRs", text, errors)).collect();
+    for (field, text, time) in [
+        ("ipvs.tcpTimeout", &sent.tcp_timeout, &mut options.tcp_timeout),
+        ("ipvs.tcpFinTimeout", &sent.tcp_fin_timeout, &mut options.tcp_fin_timeout),
+        ("ipvs.udpTimeout", &sent.udp_timeout, &mut options.udp_timeout),
+    ] {
+        match duration::parse(text) {
+            Some(read) => *time = read,
+            None if text.is_empty() => {}
+            None => errors.push(ConfigError::new(field, text, "no duration such as 15m or 0s")),
+        }
+    }
+    options
 }
 
 fn local_detector(
@@ -353,6 +384,25 @@ mod tests {
         config.mode = "nftables".into();
         let primary = NodePortAddresses::Within(vec!["192.168.7.10/32".parse().unwrap()]);
         assert_eq!(settle(&config).unwrap().node_port_addresses, primary);
+    }
+
+    #[test]
+    fn options_of_ipvs_are_read() {
+        let mut config = KubeProxyConfiguration { mode: "ipvs".into(), ..Default::default() };
+        assert_eq!(settle(&config).unwrap().ipvs, IpvsOptions::default());
+        config.ipvs.scheduler = "mh".into();
+        config.ipvs.exclude_cidrs = vec!["10.1.2.0/24".into()];
+        config.ipvs.strict_arp = true;
+        config.ipvs.tcp_timeout = "15m0s".into();
+        let ipvs = settle(&config).unwrap().ipvs;
+        assert_eq!((ipvs.scheduler.as_str(), ipvs.strict_arp, ipvs.tcp_timeout.as_secs()), ("mh", true, 900));
+        assert_eq!(ipvs.exclude_cidrs, ["10.1.2.0/24".parse().unwrap()]);
+        config.ipvs.scheduler = "rr\n-C".into();
+        config.ipvs.exclude_cidrs = vec!["all".into()];
+        config.ipvs.udp_timeout = "1".into();
+        let errors = settle(&config).unwrap_err();
+        let fields: Vec<_> = errors.iter().map(ConfigError::field).collect();
+        assert_eq!(fields, ["ipvs.scheduler", "ipvs.excludeCIDRs", "ipvs.udpTimeout"]);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use core::time::Duration;
 
 use smol_str::SmolStr;
 
-use crate::host::{Egress, Host};
+use crate::host::{Egress, Host, Seen};
 use crate::ipvsadm::VirtualServers;
 use crate::outcome::{
     AffinityAction, AffinityUpdate, Effect, Hit, Hook, Outcome, Probability, SourceNat, Verdict, Walk,
@@ -135,6 +135,8 @@ pub(crate) struct Flow {
     pub(crate) hits: Vec<Hit>,
     /// The virtual server of IPVS whose connection it belongs to.
     pub(crate) virtual_server: Option<(IpAddr, Transport, u16)>,
+    /// Source and destination as connection tracking knows them.
+    original: (IpAddr, IpAddr),
     dnat: bool,
     source_nat: Option<SourceNat>,
 }
@@ -153,6 +155,7 @@ impl Flow {
             affinity: Vec::new(),
             hits: Vec::new(),
             virtual_server: None,
+            original: (packet.source, packet.destination),
             dnat: false,
             source_nat: None,
         }
@@ -174,13 +177,29 @@ impl Flow {
         self.packet.snat_status = true;
     }
 
-    /// When the client was last remembered in the list, this packet's own doings included.
+    pub(crate) const fn original(&self, end: nft::End) -> IpAddr {
+        match end {
+            nft::End::Source => self.original.0,
+            nft::End::Destination => self.original.1,
+        }
+    }
+
+    /// When the client alone was last remembered in the list, this packet's own doings included.
     pub(crate) fn last_seen(&self, list: &str, address: IpAddr, host: &Host) -> Option<Duration> {
-        let own = self.affinity.iter().rev().find(|update| update.list == list && update.address == address);
-        match own.map(|update| update.action) {
-            Some(AffinityAction::Remember) => Some(host.now),
-            Some(AffinityAction::Forget) => None,
-            None => host.memory.last_seen(list, address),
+        self.remembered(list, address, "", host).map(|seen| seen.at)
+    }
+
+    /// When, and for how long, a key was last remembered in the list, this packet's own doings included.
+    pub(crate) fn remembered(&self, list: &str, address: IpAddr, rest: &str, host: &Host) -> Option<Seen> {
+        let same = |update: &&AffinityUpdate| {
+            update.list == list && update.address == address && update.rest == rest
+        };
+        match self.affinity.iter().rev().find(same) {
+            Some(update) => match update.action {
+                AffinityAction::Remember => Some(Seen { at: host.now, timeout: update.timeout }),
+                AffinityAction::Forget => None,
+            },
+            None => host.memory.find(list, address, rest),
         }
     }
 

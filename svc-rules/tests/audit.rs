@@ -74,7 +74,7 @@ proptest! {
         let mut kernel = Ruleset::parse(&format!("{}\n", lines.join("\n")), family(&config)).unwrap();
         let found = run(&config, &cluster, &kernel);
         prop_assert!(found.findings.len() >= gone.len(), "{:?}", found.findings);
-        kernel.restore(&found.repair, RestoreMode::Keep).unwrap();
+        found.repair.iter().for_each(|step| kernel.restore(&step.input, RestoreMode::Keep).unwrap());
         prop_assert_eq!(run(&config, &cluster, &kernel), Audit::default());
     }
 
@@ -88,7 +88,7 @@ proptest! {
         late.iter().for_each(|event| _ = cluster.apply(event));
         let found = run(&config, &cluster, &kernel);
         prop_assert_eq!(found.findings.is_empty(), found.repair.is_empty());
-        kernel.restore(&found.repair, RestoreMode::Keep).unwrap();
+        found.repair.iter().for_each(|step| kernel.restore(&step.input, RestoreMode::Keep).unwrap());
         prop_assert_eq!(run(&config, &cluster, &kernel), Audit::default());
     }
 }
@@ -145,6 +145,6 @@ fn a_flushed_node_is_rebuilt() {
     let mut kernel = Ruleset::new(Family::V4);
     let found = run(&config, &cluster, &kernel);
     assert!(found.findings.iter().all(|finding| finding.service.is_none()));
-    kernel.restore(&found.repair, RestoreMode::Keep).unwrap();
+    found.repair.iter().for_each(|step| kernel.restore(&step.input, RestoreMode::Keep).unwrap());
     assert_eq!(run(&config, &cluster, &kernel), Audit::default());
 }

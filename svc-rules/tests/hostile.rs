@@ -9,10 +9,10 @@ use svc_model::{EndpointSlice, IpFamily, Service};
 use svc_rules::iptables::{Mode, Proxy, StaleChains};
 use svc_rules::packet::Family;
 use svc_rules::xtables::Ruleset;
-use svc_rules::{ProxyConfig, nft, nftables};
+use svc_rules::{ProxyConfig, ipvs, nft, nftables};
 
-/// The rules of a Service with every kind of frontend and rule, in both modes.
-fn rules(namespace: &str, name: &str, port: &str, endpoints: bool) -> (String, String) {
+/// The rules of a Service with every kind of frontend and rule, in all modes.
+fn rules(namespace: &str, name: &str, port: &str, endpoints: bool) -> (String, String, ipvs::Input) {
     let service = Service::deserialize(json!({
         "metadata": {"namespace": namespace, "name": name},
         "spec": {
@@ -42,7 +42,13 @@ fn rules(namespace: &str, name: &str, port: &str, endpoints: bool) -> (String, S
     let _ = proxy.apply(&service);
     let mut text = String::new();
     let _ = proxy.sync(&slices, nftables::Scope::Full, &mut text);
-    (String::from_utf8(out).unwrap(), text)
+    let mut config = ProxyConfig::new(IpFamily::Ipv4, "node-a");
+    config.node_addresses = ["192.0.2.77".parse().unwrap()].into();
+    let mut proxy = ipvs::Proxy::new(config);
+    let _ = proxy.apply(&service);
+    let mut input = ipvs::Input::default();
+    let _ = proxy.sync(&slices, ipvs::Scope::Full, &mut input);
+    (String::from_utf8(out).unwrap(), text, input)
 }
 
 fn hostile() -> impl Strategy<Value = String> {
@@ -66,8 +72,10 @@ proptest! {
         port in hostile(),
         endpoints: bool,
     ) {
-        let (iptables, nftables) = rules(&namespace, &name, &port, endpoints);
-        let (calm_iptables, calm_nftables) = rules("ns", "svc", "http", endpoints);
+        let (iptables, nftables, ipvs) = rules(&namespace, &name, &port, endpoints);
+        let (calm_iptables, calm_nftables, calm_ipvs) = rules("ns", "svc", "http", endpoints);
+        // No name stands in any text of IPVS mode.
+        prop_assert_eq!(ipvs, calm_ipvs);
         // As many lines, each with the same command, and all of them read.
         let commands = |text: &str| text.lines().map(|line| line.chars().take(7).collect()).collect::<Vec<String>>();
         prop_assert_eq!(commands(&iptables), commands(&calm_iptables));

@@ -16,7 +16,7 @@ use proptest::prelude::*;
 use svc_endpoints::view::ViewChanges;
 use svc_rules::ProxyConfig;
 use svc_rules::nft::Ruleset;
-use svc_rules::nftables::{Proxy, Scope};
+use svc_rules::nftables::{Layout, Proxy, Scope};
 
 /// A node whose kernel is a model.
 struct Node {
@@ -25,8 +25,8 @@ struct Node {
 }
 
 impl Node {
-    fn new(config: &ProxyConfig) -> Self {
-        Self { proxy: Proxy::new(config.clone()), kernel: Ruleset::new() }
+    fn new(config: &ProxyConfig, layout: Layout) -> Self {
+        Self { proxy: Proxy::with_layout(config.clone(), layout), kernel: Ruleset::new() }
     }
 
     fn tell(&mut self, event: &Event, changes: &ViewChanges) {
@@ -38,11 +38,14 @@ impl Node {
         }
     }
 
-    /// Syncs, then deletes what was emptied.
-    fn sync(&mut self, cluster: &Cluster, scope: Scope) {
+    /// Syncs in parts of that many operations, then deletes what was emptied.
+    fn sync(&mut self, cluster: &Cluster, scope: Scope, most: usize) {
         let mut text = String::new();
         let sync = self.proxy.sync(&cluster.slices, scope, &mut text);
-        self.run(&text);
+        assert_eq!(sync.chunks(&text, most).collect::<String>(), text);
+        for chunk in sync.chunks(&text, most) {
+            self.run(chunk);
+        }
         self.proxy.succeeded();
         text.clear();
         self.proxy.delete_emptied(sync.emptied.iter().map(|name| name.as_str()), &mut text);
@@ -65,6 +68,10 @@ fn without_comments(table: &str) -> Vec<String> {
     lines.collect()
 }
 
+fn layouts() -> impl Strategy<Value = Layout> {
+    prop_oneof![Just(Layout::Reference), Just(Layout::Flat)]
+}
+
 fn cases() -> impl Strategy<Value = (ProxyConfig, Vec<(Vec<Event>, Scope, bool)>)> {
     families().prop_flat_map(|family| {
         let scope = prop_oneof![3 => Just(Scope::Changes), 1 => Just(Scope::Full)];
@@ -74,12 +81,12 @@ fn cases() -> impl Strategy<Value = (ProxyConfig, Vec<(Vec<Event>, Scope, bool)>
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(96))]
 
     #[test]
-    fn incremental_equals_whole((config, steps) in cases()) {
+    fn incremental_equals_whole((config, steps) in cases(), layout in layouts(), most in 1..200usize) {
         let mut cluster = Cluster::default();
-        let mut node = Node::new(&config);
+        let mut node = Node::new(&config, layout);
         for (events, scope, fails) in steps {
             for event in events {
                 let changes = cluster.apply(&event);
@@ -89,54 +96,18 @@ proptest! {
                 let _ = node.proxy.sync(&cluster.slices, scope, &mut String::new());
                 node.proxy.failed();
             }
-            node.sync(&cluster, scope);
+            node.sync(&cluster, scope, most);
             let table = node.proxy.table();
             prop_assert_eq!(node.kernel.commands(), Ruleset::parse(&table).unwrap().commands());
 
             let mut config = config.clone();
             config.zone.clone_from(&cluster.zone);
-            let mut fresh = Node::new(&config);
+            let mut fresh = Node::new(&config, layout);
             for service in cluster.services.values() {
                 let _ = fresh.proxy.apply(service);
             }
-            fresh.sync(&cluster, Scope::Full);
+            fresh.sync(&cluster, Scope::Full, usize::MAX);
             prop_assert_eq!(without_comments(&table), without_comments(&fresh.proxy.table()));
         }
     }
-}
-
-/// Rules refer to the affinity set of an endpoint, so the kernel would refuse to delete it first.
-#[test]
-fn another_affinity_timeout_updates_the_set() {
-    let service = |seconds: u32| -> Event {
-        let object = serde_json::json!({
-            "metadata": {"namespace": "shop", "name": "web"},
-            "spec": {"clusterIP": "172.30.0.2", "ports": [{"name": "http", "port": 80, "protocol": "TCP"}],
-                "sessionAffinity": "ClientIP",
-                "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": seconds}}},
-        });
-        Event::Apply(Box::new(serde_json::from_value(object).unwrap()))
-    };
-    let slice = serde_json::json!({
-        "metadata": {"namespace": "shop", "name": "web-1", "labels": {"kubernetes.io/service-name": "web"}},
-        "addressType": "IPv4",
-        "endpoints": [{"addresses": ["10.244.0.1"]}],
-        "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}],
-    });
-    let mut cluster = Cluster::default();
-    let mut node = Node::new(&ProxyConfig::new(svc_model::IpFamily::Ipv4, "node-a"));
-    for event in [service(60), Event::Slice(Box::new(serde_json::from_value(slice).unwrap()))] {
-        let changes = cluster.apply(&event);
-        node.tell(&event, &changes);
-    }
-    node.sync(&cluster, Scope::Full);
-    let event = service(5);
-    let changes = cluster.apply(&event);
-    node.tell(&event, &changes);
-    let mut text = String::new();
-    let _ = node.proxy.sync(&cluster.slices, Scope::Changes, &mut text);
-    assert!(text.contains("timeout 5s") && !text.contains("delete set"), "{text}");
-    node.run(&text);
-    let table = node.proxy.table();
-    assert_eq!(node.kernel.commands(), Ruleset::parse(&table).unwrap().commands());
 }

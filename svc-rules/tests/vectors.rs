@@ -13,6 +13,9 @@
 #[path = "conformance/iptables.rs"]
 mod iptables;
 #[allow(unreachable_pub, reason = "the conformance runner includes the adapters too")]
+#[path = "conformance/ipvs.rs"]
+mod ipvs;
+#[allow(unreachable_pub, reason = "the conformance runner includes the adapters too")]
 #[path = "conformance/nftables.rs"]
 mod nftables;
 
@@ -49,4 +52,9 @@ fn iptables() {
 #[test]
 fn nftables_mode() {
     assert!(run("nftables", nftables::run) >= 100);
+}
+
+#[test]
+fn ipvs_mode() {
+    assert!(run("ipvs", ipvs::run) >= 80);
 }

@@ -17,6 +17,11 @@ pub(super) fn nftables(random: &mut Random) -> Value {
     Maker::new(random, "nftables").make()
 }
 
+/// A case of area `ipvs`.
+pub(super) fn ipvs(random: &mut Random) -> Value {
+    Maker::new(random, "ipvs").make()
+}
+
 struct Maker<'a> {
     random: &'a mut Random,
     area: &'static str,
@@ -99,8 +104,15 @@ impl<'a> Maker<'a> {
             "nfacct": nfacct,
             "topologyLabels": topology(r),
         });
-        if self.area == "nftables" {
-            config["serviceCIDRs"] = service_cidrs(r);
+        match self.area {
+            "nftables" => config["serviceCIDRs"] = service_cidrs(r),
+            "ipvs" => {
+                config["scheduler"] = json!(*r.pick(&["rr", "wrr", "lc", "sh", "mh", "sed"]));
+                config["strictARP"] = json!(percent(r, 20));
+                config["excludeCIDRs"] =
+                    one(r, &[json!([]), json!([]), json!(["203.0.113.0/24", "2001:db8:99::/64"])]);
+            }
+            _ => {}
         }
         config
     }

@@ -12,7 +12,7 @@ use svc_endpoints::view::{PortKey, Topology};
 use svc_model::cluster::AddressOwner;
 use svc_model::{IpFamily, Kind, ObjectRef, Pod, Protocol, Service, ServicePort, ServiceType};
 use svc_netpol::{Decision, Endpoint, Engine, Flow, Traffic, Verdict};
-use svc_rules::ProxyMode;
+use svc_rules::Scheme;
 
 pub use self::name::{NameStep, Query};
 pub use self::party::{Destination, Source};
@@ -30,8 +30,8 @@ pub struct Request<'a> {
     pub namespace: &'a str,
     /// Transport protocol.
     pub protocol: Protocol,
-    /// Proxy mode whose rules are walked; that of the configuration if not given.
-    pub mode: Option<ProxyMode>,
+    /// How the rules that are walked are written; as in the mode of the configuration if not given.
+    pub mode: Option<Scheme>,
     /// Node that traffic from outside enters at; the first one if not given.
     pub node: Option<&'a str>,
 }

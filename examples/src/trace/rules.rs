@@ -2,16 +2,14 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use ipnet::IpNet;
 use serde::Serialize;
-use svc_model::{IpFamily, Node, Protocol};
+use svc_model::{IpFamily, Protocol};
+use svc_rules::Scheme;
 use svc_rules::host::Host;
-use svc_rules::iptables::{self, StaleChains};
-use svc_rules::outcome::{self, SourceNat, Verdict, Walk};
-use svc_rules::packet::{Family, Packet, Transport};
-use svc_rules::xtables::{self, RestoreMode};
-use svc_rules::{ProxyConfig, ProxyMode, nft, nftables};
+use svc_rules::outcome::{self, SourceNat, Verdict};
+use svc_rules::packet::{Packet, Transport};
 
 use super::{Request, Source};
 use crate::world::World;
@@ -34,9 +32,9 @@ pub struct RulesStep {
 pub struct RuleHit {
     /// Table.
     pub table: String,
-    /// Chain.
+    /// Chain, or the virtual server as ipvsadm writes it.
     pub chain: String,
-    /// Number of the rule in its chain, from 1; none for a chain's policy.
+    /// Number of the rule in its chain, from 1; none for a chain's policy and for virtual servers of IPVS.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub number: Option<usize>,
     /// What it did.
@@ -70,17 +68,17 @@ pub(super) fn walk(
     addresses: &[IpAddr],
     port: u16,
 ) -> Result<Walked> {
-    let mode = match request.mode {
-        Some(mode) => mode,
-        None => world.proxy_mode()?,
+    let scheme = match request.mode {
+        Some(scheme) => scheme,
+        None => Scheme::of(world.proxy_mode()?),
     };
     let node = world.node(entry_node(world, request, source, addresses).as_deref())?;
     let name = node.metadata.name.to_string();
     let family = addresses.first().map_or(IpFamily::Ipv4, |ip| IpFamily::of(*ip));
-    let rules = Rules::of(world, &node, family, mode)?;
-    let host = host(world, &name);
+    let rules = world.rules(scheme, &world.proxy_config(&node, family, scheme.mode())?);
+    let host = rules.host(host(world, &name));
     let mut walked = Walked {
-        step: RulesStep { mode: mode.as_str(), node: name.clone(), hits: Vec::new() },
+        step: RulesStep { mode: scheme.as_str(), node: name.clone(), hits: Vec::new() },
         ends: Vec::new(),
         refused: None,
     };
@@ -92,6 +90,9 @@ pub(super) fn walk(
             Protocol::Udp => Transport::UDP,
             Protocol::Sctp => Transport::SCTP,
         };
+        // A process of the node sends from the address that it sends to, if that is the node's own.
+        let own = source.host_network && host.is_local(*address);
+        let client = if own { *address } else { client };
         let packet = Packet::new(transport, SocketAddr::new(client, 40_000), SocketAddr::new(*address, port));
         let packet = match (&source.pod, source.host_network) {
             (Some(_), true) => packet,
@@ -196,60 +197,6 @@ fn entry_node(world: &World, request: &Request<'_>, source: &Source, addresses: 
             _ => None,
         })
     })
-}
-
-/// The rules of a node, as its kernel would have them after a full sync.
-enum Rules {
-    Iptables(xtables::Ruleset),
-    Nftables(nft::Ruleset),
-}
-
-impl Rules {
-    fn of(world: &World, node: &Node, family: IpFamily, mode: ProxyMode) -> Result<Self> {
-        let config = world.proxy_config(node, family, mode)?;
-        match mode {
-            ProxyMode::Iptables => Self::iptables(world, config),
-            ProxyMode::Nftables => Self::nftables(world, config),
-            ProxyMode::Ipvs => {
-                bail!("packets aren't traced through IPVS yet: say --mode iptables or nftables")
-            }
-        }
-    }
-
-    fn iptables(world: &World, config: ProxyConfig) -> Result<Self> {
-        let family = match config.family {
-            IpFamily::Ipv4 => Family::V4,
-            IpFamily::Ipv6 => Family::V6,
-        };
-        let jumps: Vec<_> = iptables::jumps(&config).collect();
-        let mut proxy = iptables::Proxy::new(config);
-        proxy.replace_all(world.cluster.services().iter().map(|service| &**service));
-        let mut text = Vec::new();
-        let _ = proxy.sync(&world.endpoints, iptables::Mode::Full, StaleChains::Delete, &mut text);
-        let mut rules = xtables::Ruleset::parse(&String::from_utf8(text)?, family)?;
-        for jump in jumps {
-            let line = format!("*{}\n-I {} {}\nCOMMIT\n", jump.table, jump.from, jump.rule());
-            rules.restore(&line, RestoreMode::Keep)?;
-        }
-        Ok(Self::Iptables(rules))
-    }
-
-    fn nftables(world: &World, config: ProxyConfig) -> Result<Self> {
-        let mut proxy = nftables::Proxy::new(config);
-        for service in world.cluster.services().iter() {
-            let _ = proxy.apply(service);
-        }
-        let mut text = String::new();
-        let _ = proxy.sync(&world.endpoints, nftables::Scope::Full, &mut text);
-        Ok(Self::Nftables(nft::Ruleset::parse(&text)?))
-    }
-
-    fn walk(&self, host: &Host, packet: &Packet) -> Walk {
-        match self {
-            Self::Iptables(rules) => rules.walk(host, packet),
-            Self::Nftables(rules) => rules.walk(host, packet),
-        }
-    }
 }
 
 /// A node with an interface to the outside and one to its Pods and those of other nodes.

@@ -50,7 +50,7 @@ impl Zones {
         };
         let Some(zone) = self.external.get(index) else { return (Outcome::Next, None) };
         // This plugin writes its own spelling of the zone, not the question's.
-        let asked = Asked { tail: zone.name.wire(), ..self.asked(zone, question, left) };
+        let asked = Asked { tail: zone.name.wire().into(), ..self.asked(zone, question, left) };
         if matches!(question.qtype(), Type::AXFR | Type::IXFR) {
             return (Outcome::Done(Rcode::Refused), None);
         }
@@ -109,7 +109,7 @@ impl Zones {
                 let server = NameRef { leaf, base: [&apex, b""], tail: asked.tail };
                 sink.record(Section::Answer, NameRef::whole(asked.tail), external.ttl, DataRef::Ns(server));
                 for addr in self.external_server_addrs(external) {
-                    let owner = NameRef { leaf, base: [&apex, b""], tail: asked.question.name() };
+                    let owner = NameRef { leaf, base: [&apex, b""], tail: asked.question.tail(0) };
                     sink.record(Section::Additional, owner, external.ttl, DataRef::from(addr));
                 }
             }
@@ -248,6 +248,7 @@ impl Zones {
     ) -> Vec<Reached<'z>> {
         let Some(face) = entry.face() else { return Vec::new() };
         let by_endpoint = face.kind == FaceKind::Headless || !endpoint.is_empty();
+        let service = NameRef::below(&entry.key, tail);
         let mut reached = Vec::new();
         if external.headless == Headless::Served && face.outside.is_empty() && by_endpoint {
             for row in entry.endpoints.rows() {
@@ -255,14 +256,14 @@ impl Zones {
                 if !endpoint.is_empty() && !label.eq_ignore_ascii_case(endpoint) {
                     continue;
                 }
-                let target = NameRef { base: [&entry.key, b""], ..endpoint_name(entry, row, tail) };
+                let target = endpoint_name(entry, row, service);
                 let slice = entry.endpoints.slice_of(row).map_or(&[][..], |slice| &slice.ports);
                 let row = ports.of(slice).map(|port| Reached { host: Host::Addr(row.addr), port, target });
                 reached.extend(row);
             }
             return reached;
         }
-        let target = NameRef::below(&entry.key, tail);
+        let target = service;
         for outside in &face.outside {
             let host = || match outside {
                 Outside::Addr(addr) => Host::Addr(*addr),

@@ -13,7 +13,7 @@ use crate::options::{Behavior, PtrNames};
 use crate::question::Question;
 use crate::record::{Rcode, Record, Type};
 use crate::reverse::{self, Extra};
-use crate::sink::{Answer, DataRef, NameRef, Section, Sink};
+use crate::sink::{Answer, DataRef, NameRef, Section, Sink, Tail};
 use crate::store::Side;
 use crate::store::service::{Entry, FaceKind};
 use crate::zones::{Served, Sync, Zones};
@@ -87,19 +87,19 @@ pub(crate) struct Asked<'z, 'q> {
     /// How many labels stand left of the zone.
     pub(crate) left: usize,
     /// The zone as the question spells it.
-    pub(crate) tail: &'q [u8],
+    pub(crate) tail: Tail<'q>,
     pub(crate) behavior: Behavior,
 }
 
 impl<'z, 'q> Asked<'z, 'q> {
     /// The name as asked.
     pub(crate) fn owner(&self) -> NameRef<'q> {
-        NameRef::whole(self.question.name())
+        NameRef::whole(self.question.tail(0))
     }
 
     /// Whether the question spells the zone in lower case, which some of CoreDNS's comparisons need.
     fn is_lower(&self) -> bool {
-        self.tail == self.zone.name.wire()
+        self.tail.labels == self.zone.name.wire()
     }
 }
 
@@ -175,7 +175,7 @@ impl Zones {
         question: &'q Question<'q>,
         left: usize,
     ) -> Asked<'z, 'q> {
-        let tail = question.name().get(question.start(left)..).unwrap_or_default();
+        let tail = question.tail(left);
         Asked { zone, question, left, tail, behavior: self.options.behavior }
     }
 
@@ -394,7 +394,7 @@ impl Zones {
 
     /// The zone's name servers: the Services that have an address of this server among their endpoints, by their cluster addresses
     /// or, headless, by the endpoints of the slice; the server's own addresses if no endpoint is known.
-    pub(crate) fn server_addrs<'a>(&'a self, tail: &'a [u8]) -> Vec<(NameRef<'a>, IpAddr)> {
+    pub(crate) fn server_addrs<'a>(&'a self, tail: Tail<'a>) -> Vec<(NameRef<'a>, IpAddr)> {
         let mut servers = Vec::new();
         let mut found = false;
         for entry in self.serving(&mut found) {
@@ -453,7 +453,7 @@ impl Zones {
 
     /// The PTR records of an address: the Service that has it, or else every endpoint that does.
     fn ptr(&self, asked: Asked<'_, '_>, addr: IpAddr, sink: &mut dyn Sink) -> Resolved {
-        let tail = self.primary.wire();
+        let tail = Tail::from(self.primary.wire());
         let ttl = self.options.ttl;
         let standards = asked.behavior == Behavior::Standards;
         // CoreDNS looks at the namespace only where `namespaces` is set, so names that `namespace_labels` hides leak here.
@@ -497,8 +497,8 @@ impl Zones {
 fn is_default_name_server(asked: Asked<'_, '_>) -> bool {
     let zone = asked.zone.name.wire().split_last().map(|(_, labels)| labels).unwrap_or_default();
     asked.zone.labels > 0
-        && asked.is_lower()
         && asked.question.lower().strip_prefix(b"\x02ns\x03dns").is_some_and(|rest| rest.starts_with(zone))
+        && asked.is_lower()
 }
 
 /// Takes nothing: for questions about the question.

@@ -6,7 +6,7 @@ use super::Asked;
 use crate::lookup::{Filter, Found};
 use crate::options::Behavior;
 use crate::record::Type;
-use crate::sink::{DataRef, NameRef, Section, Sink};
+use crate::sink::{DataRef, NameRef, Section, Sink, Tail};
 use crate::store::endpoints::{Port, Ports, Row};
 use crate::store::service::{Alias, Entry, Face, FaceKind};
 use crate::zones::Zones;
@@ -25,9 +25,26 @@ pub(crate) fn weight(count: usize) -> u16 {
 }
 
 /// The name of an endpoint.
-pub(crate) fn endpoint_name<'a>(entry: &'a Entry, row: &Row, tail: &'a [u8]) -> NameRef<'a> {
+pub(crate) fn endpoint_name<'a>(entry: &'a Entry, row: &Row, service: NameRef<'a>) -> NameRef<'a> {
     let cluster = entry.endpoints.slice_of(row).map_or(&b""[..], |slice| &slice.cluster);
-    NameRef { leaf: [entry.endpoints.label(row), cluster], base: [&entry.key, b"\x03svc"], tail }
+    NameRef { leaf: [entry.endpoints.label(row), cluster], ..service }
+}
+
+/// The name of a Service.
+pub(crate) fn service_name<'a>(entry: &'a Entry, tail: impl Into<Tail<'a>>) -> NameRef<'a> {
+    NameRef { base: [&entry.key, b"\x03svc"], tail: tail.into(), ..NameRef::default() }
+}
+
+/// The name of a Service, by its place in the question where that spells it the same.
+fn asked_name<'a>(asked: Asked<'_, 'a>, entry: &'a Entry) -> NameRef<'a> {
+    if let Some(service) = asked.left.checked_sub(3) {
+        let named = asked.question.tail(service);
+        let rest = named.labels.strip_prefix(&*entry.key).and_then(|rest| rest.strip_prefix(b"\x03svc"));
+        if rest.is_some_and(|rest| rest.len() == asked.tail.labels.len()) {
+            return NameRef::whole(named);
+        }
+    }
+    service_name(entry, asked.tail)
 }
 
 impl Zones {
@@ -106,7 +123,7 @@ impl Zones {
         sink: &mut dyn Sink,
     ) -> bool {
         let ttl = self.options.ttl;
-        let target = NameRef { base: [&entry.key, b"\x03svc"], tail: asked.tail, ..NameRef::default() };
+        let target = asked_name(asked, entry);
         if face.addrs.is_empty() {
             return false;
         }
@@ -150,15 +167,16 @@ impl Zones {
         let listed = |port: &&Port| !standards || !port.name.is_empty();
         let count = if standards { distinct(entry, filter) } else { filter.count(entry) };
         let weight = weight(count);
+        let service = asked_name(asked, entry);
         let mut any = false;
         for row in filter.rows(entry) {
-            for (index, port) in filter.ports_of(entry, row).filter(listed).enumerate() {
+            for (index, port) in filter.ports_of_taken(entry, row).filter(listed).enumerate() {
                 let Some(number) = port.number else { continue };
                 if is_repeated(entry, filter, row, index, number, standards) {
                     continue;
                 }
                 any = true;
-                let target = endpoint_name(entry, row, asked.tail);
+                let target = endpoint_name(entry, row, service);
                 sink.record(
                     Section::Answer,
                     asked.owner(),
@@ -169,13 +187,15 @@ impl Zones {
         }
         if any {
             for row in filter.rows(entry) {
-                let valid =
-                    |row: &Row| filter.ports_of(entry, row).filter(listed).any(|port| port.number.is_some());
-                let same = |before: &Row| before.addr == row.addr && valid(before);
-                if !valid(row) || endpoints.before_with_label(row).any(same) {
+                let valid = |port: &Port| port.number.is_some();
+                let same = |before: &Row| {
+                    before.addr == row.addr && filter.ports_of(entry, before).filter(listed).any(valid)
+                };
+                let serves = filter.ports_of_taken(entry, row).filter(listed).any(valid);
+                if !serves || endpoints.before_with_label(row).any(same) {
                     continue;
                 }
-                let target = endpoint_name(entry, row, asked.tail);
+                let target = endpoint_name(entry, row, service);
                 sink.record(Section::Additional, target, ttl, DataRef::from(row.addr));
             }
         }
@@ -246,7 +266,7 @@ fn is_repeated(
 ) -> bool {
     let listed = |port: &&Port| !standards || !port.name.is_empty();
     let same = |port: &Port| port.number == Some(number);
-    filter.ports_of(entry, row).filter(listed).take(index).any(same)
+    (index > 0 && filter.ports_of_taken(entry, row).filter(listed).take(index).any(same))
         || entry
             .endpoints
             .before_with_label(row)
@@ -256,7 +276,7 @@ fn is_repeated(
 /// How many SRV records a question has by the standards, repetitions left out.
 fn distinct(entry: &Entry, filter: Filter<'_>) -> usize {
     let count = |row| {
-        let ports = filter.ports_of(entry, row).filter(|port| !port.name.is_empty()).enumerate();
+        let ports = filter.ports_of_taken(entry, row).filter(|port| !port.name.is_empty()).enumerate();
         ports
             .filter_map(|(index, port)| Some((index, port.number?)))
             .filter(|(index, number)| !is_repeated(entry, filter, row, *index, *number, true))

@@ -7,7 +7,7 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::cmp::Ordering;
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv4Addr};
 
 use smol_str::SmolStr;
 use svc_model::{EndpointSlice, Protocol, Sent};
@@ -17,6 +17,9 @@ use crate::options::EndpointNames;
 
 /// No row.
 const NONE: u32 = u32::MAX;
+
+/// The length of most labels, for reserving room.
+const LABEL: usize = 12;
 
 /// A transport protocol, as far as names tell it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,8 +49,9 @@ impl Proto {
         }
     }
 
+    /// Whether it is called so, in lower case.
     fn is(self, text: &[u8]) -> bool {
-        matches!(self, Self::Known(protocol) if protocol.as_str().as_bytes().eq_ignore_ascii_case(text))
+        self.label().and_then(|label| label.get(2..)) == Some(text)
     }
 }
 
@@ -78,7 +82,7 @@ impl Port {
     }
 }
 
-/// Which ports a name asks for; empty text asks for all.
+/// Which ports a name asks for, in lower case; empty text asks for all.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Ports<'q> {
     pub(crate) port: &'q [u8],
@@ -87,7 +91,8 @@ pub(crate) struct Ports<'q> {
 
 impl Ports<'_> {
     pub(crate) fn take(&self, port: &Port) -> bool {
-        (self.port.is_empty() || port.name.as_bytes().eq_ignore_ascii_case(self.port))
+        let name = port.name.as_bytes();
+        (self.port.is_empty() || name == self.port || name.eq_ignore_ascii_case(self.port))
             && (self.protocol.is_empty() || port.protocol.is(self.protocol))
     }
 
@@ -289,8 +294,6 @@ impl Endpoints {
     fn rebuild(&mut self, name: &str, new: Option<(&EndpointSlice, Box<[u8]>, Reading)>) {
         let old = core::mem::take(self);
         let mut new = new;
-        self.rows.reserve_exact(old.rows.len());
-        self.arena.reserve(old.arena.len());
         self.left.extend(old.left.iter().filter(|left| left.slice != name).cloned());
         for (index, slice) in old.slices.iter().enumerate() {
             if slice.name.as_str() >= name
@@ -311,7 +314,9 @@ impl Endpoints {
 
     fn copy(&mut self, old: &Self, index: usize, slice: &Slice) {
         let number = self.count();
-        for row in old.slice_rows(index) {
+        let rows = old.slice_rows(index);
+        self.rows.reserve(rows.len());
+        for row in rows {
             let label = self.put_label(|arena| arena.extend_from_slice(old.label(row)));
             let topology = self.topology_index(old.topology(row));
             self.rows.push(Row { label, topology, slice: number, ..row.clone() });
@@ -322,6 +327,8 @@ impl Endpoints {
     fn read(&mut self, object: &EndpointSlice, cluster: Box<[u8]>, reading: Reading) {
         let number = self.count();
         let slice_name = &object.metadata.name;
+        self.rows.reserve(object.endpoints.len());
+        self.arena.reserve(object.endpoints.len() * LABEL);
         for endpoint in &object.endpoints {
             for sent in &endpoint.addresses {
                 let leave = |why| Left {
@@ -354,11 +361,11 @@ impl Endpoints {
                         arena.push(u8::try_from(name.len()).unwrap_or_default());
                         arena.extend_from_slice(name.as_bytes());
                     }),
-                    None => {
+                    None => self.put_label(|arena| match sent {
+                        Sent::Value(IpAddr::V4(addr)) => dashed_v4(arena, *addr),
                         // The text as sent, as CoreDNS takes it; canonical in any object that the API server made.
-                        let text = sent.to_text();
-                        self.put_label(|arena| dashed(arena, &text))
-                    }
+                        sent => dashed(arena, &sent.to_text()),
+                    }),
                 };
                 let zone = endpoint.zone.as_deref().filter(|_| reading.topology).unwrap_or_default();
                 let topology = self.topology_index(&zone.to_ascii_lowercase());
@@ -416,19 +423,27 @@ impl Endpoints {
     fn link(&mut self) {
         let count = u32::try_from(self.rows.len()).unwrap_or(NONE);
         let Self { slices, rows, arena, by_label, by_addr, .. } = self;
-        by_label.extend(0..count);
+        by_label.reserve_exact(rows.len());
+        by_addr.reserve_exact(rows.len());
         by_addr.extend(0..count);
         let target = |rows: &[Row], index: u32| {
             let row = rows.get(index as usize);
             let cluster = row.and_then(|row| slices.get(row.slice as usize)).map(|slice| &*slice.cluster);
             (row.map(|row| wire_label(arena, row.label)).unwrap_or_default(), cluster.unwrap_or_default())
         };
-        by_label.sort_by(|a, b| {
-            let ((a_label, a_cluster), (b_label, b_cluster)) = (target(rows, *a), target(rows, *b));
-            caseless(a_label.get(1..).unwrap_or_default(), b_label.get(1..).unwrap_or_default())
-                .then_with(|| a_cluster.cmp(b_cluster))
-                .then(a.cmp(b))
+        // Most labels differ in their first bytes, which are compared at once.
+        let mut order: Vec<(u128, u32)> = (0..count)
+            .map(|index| (first_bytes(target(rows, index).0.get(1..).unwrap_or_default()), index))
+            .collect();
+        order.sort_unstable_by(|(a_first, a), (b_first, b)| {
+            a_first.cmp(b_first).then_with(|| {
+                let ((a_label, a_cluster), (b_label, b_cluster)) = (target(rows, *a), target(rows, *b));
+                caseless(a_label.get(1..).unwrap_or_default(), b_label.get(1..).unwrap_or_default())
+                    .then_with(|| a_cluster.cmp(b_cluster))
+                    .then(a.cmp(b))
+            })
         });
+        by_label.extend(order.iter().map(|(_, index)| *index));
         by_addr.sort_by_key(|index| (rows.get(*index as usize).map(|row| row.addr), *index));
         let mut same = Vec::new();
         for (before, index) in by_label.iter().zip(by_label.iter().skip(1)) {
@@ -462,10 +477,32 @@ fn wire_label(arena: &[u8], at: u32) -> &[u8] {
     rest.get(..len).unwrap_or_default()
 }
 
+/// The first bytes of a label in lower case, as a number that orders as they do; zeros stand where it is shorter.
+fn first_bytes(label: &[u8]) -> u128 {
+    let mut bytes = [0; size_of::<u128>()];
+    bytes.iter_mut().zip(label).for_each(|(place, byte)| *place = byte.to_ascii_lowercase());
+    u128::from_be_bytes(bytes)
+}
+
 /// Orders labels as the DNS does, upper and lower case being equal.
 fn caseless(a: &[u8], b: &[u8]) -> Ordering {
     let lower = |byte: &u8| byte.to_ascii_lowercase();
     a.iter().map(lower).cmp(b.iter().map(lower))
+}
+
+/// Writes the dashed form of an IPv4 address as a wire label.
+fn dashed_v4(arena: &mut Vec<u8>, addr: Ipv4Addr) {
+    let at = arena.len();
+    let mut digits = itoa::Buffer::new();
+    for octet in addr.octets() {
+        // In place of the first dash comes the length.
+        arena.push(b'-');
+        arena.extend_from_slice(digits.format(octet).as_bytes());
+    }
+    let len = arena.len() - at - 1;
+    if let Some(first) = arena.get_mut(at) {
+        *first = u8::try_from(len).unwrap_or_default();
+    }
 }
 
 /// Writes the dashed form of an address as a wire label: dots and colons become dashes, and a `0` follows a dash at the end.

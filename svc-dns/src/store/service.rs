@@ -79,7 +79,7 @@ impl Face {
         };
         let kind = if spec.service_type() == ServiceType::ExternalName {
             FaceKind::Alias
-        } else if first.is_some_and(|ip| ip.is("None")) {
+        } else if first.is_some_and(|ip| matches!(ip, Sent::Text(text) if text == "None")) {
             FaceKind::Headless
         } else {
             FaceKind::Address

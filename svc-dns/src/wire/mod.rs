@@ -61,12 +61,13 @@ impl Zones {
         upstream: &dyn Upstream,
         out: &mut [u8],
     ) -> Response {
-        let parsed = match Query::parse(query) {
-            Ok(parsed) => parsed,
+        let mut parsed = Query::new();
+        match parsed.read(query) {
+            Ok(()) => {}
             Err(Refusal::Silent) => return Response::Nothing,
             Err(Refusal::Opcode) => return refuse(query, None, Rcode::NotImp, out),
             Err(Refusal::Malformed) => return refuse(query, None, Rcode::FormErr, out),
-        };
+        }
         let qtype = parsed.question.qtype();
         if parsed.class != IN {
             return refuse(query, Some(&parsed), Rcode::Refused, out);
@@ -126,7 +127,10 @@ impl Zones {
     /// The messages that answer a transfer query ([`Response::Transfer`]), each at most `size` bytes; sizes below 1024 count as 1024.
     #[must_use]
     pub fn transfer_messages(&self, query: &[u8], size: usize) -> Vec<Vec<u8>> {
-        let Ok(parsed) = Query::parse(query) else { return Vec::new() };
+        let mut parsed = Query::new();
+        if parsed.read(query).is_err() {
+            return Vec::new();
+        }
         let size = size.clamp(1024, MAX_MESSAGE);
         let question = HEADER + parsed.question.name().len() + 4;
         let serial = parsed.serial.filter(|_| parsed.question.qtype() == Type::IXFR);

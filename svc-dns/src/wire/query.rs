@@ -53,8 +53,13 @@ pub(crate) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
 }
 
 impl<'m> Query<'m> {
-    /// Reads a whole message.
-    pub(crate) fn parse(message: &'m [u8]) -> Result<Self, Refusal> {
+    /// Nothing read yet.
+    pub(crate) fn new() -> Self {
+        Self { question: Question::root(Type(0)), class: 0, edns: None, serial: None }
+    }
+
+    /// Reads a whole message. In place: the question is too large to be moved about.
+    pub(crate) fn read(&mut self, message: &'m [u8]) -> Result<(), Refusal> {
         let header: &[u8; HEADER] = message.first_chunk().ok_or(Refusal::Silent)?;
         let &[_, _, flags, _, qd0, qd1, an0, an1, ns0, ns1, ar0, ar1] = header;
         if flags & 0x80 != 0 {
@@ -67,19 +72,18 @@ impl<'m> Query<'m> {
             return Err(Refusal::Malformed);
         }
         let rest = message.get(HEADER..).unwrap_or_default();
-        let mut question = Question::from_wire(rest, Type(0)).ok_or(Refusal::Malformed)?;
+        let question = &mut self.question;
+        question.read(rest, HEADER as u16).ok_or(Refusal::Malformed)?;
         let after = rest.get(question.name().len()..).unwrap_or_default();
         let &[t0, t1, c0, c1] = after.first_chunk().ok_or(Refusal::Malformed)?;
         question.set_type(Type(u16::from_be_bytes([t0, t1])));
-        let class = u16::from_be_bytes([c0, c1]);
-
-        let mut query = Self { question, class, edns: None, serial: None };
+        self.class = u16::from_be_bytes([c0, c1]);
         let records =
             [u16::from_be_bytes([an0, an1]), u16::from_be_bytes([ns0, ns1]), u16::from_be_bytes([ar0, ar1])];
         if records != [0, 0, 0] {
-            query.records(message, HEADER + query.question.name().len() + 4, records)?;
+            self.records(message, HEADER + self.question.name().len() + 4, records)?;
         }
-        Ok(query)
+        Ok(())
     }
 
     /// Walks the records behind the question: an OPT in the additional section, a SOA in the authority section.

@@ -74,6 +74,9 @@ impl<'o> Writer<'o> {
     }
 
     pub(crate) fn bytes(&mut self, bytes: &[u8]) -> Option<()> {
+        if bytes.is_empty() {
+            return Some(());
+        }
         let end = self.at + bytes.len();
         if end > self.end {
             return None;
@@ -83,9 +86,22 @@ impl<'o> Writer<'o> {
         Some(())
     }
 
+    /// A few bytes, whose number is known to the compiler.
+    #[inline]
+    fn fixed<const N: usize>(&mut self, bytes: [u8; N]) -> Option<()> {
+        let end = self.at + N;
+        if end > self.end {
+            return None;
+        }
+        *self.out.get_mut(self.at..end)?.first_chunk_mut()? = bytes;
+        self.at = end;
+        Some(())
+    }
+
+    #[inline]
     fn pointer(&mut self, to: usize) -> Option<()> {
         let to = u16::try_from(to).ok()?;
-        self.bytes(&(0xc000 | to).to_be_bytes())
+        self.fixed((0xc000 | to).to_be_bytes())
     }
 
     /// The question's name, as it stands in the message.
@@ -121,114 +137,125 @@ impl<'o> Writer<'o> {
     }
 
     /// Writes a name, by pointers where something written before spells the same.
+    #[inline]
     fn compressed(&mut self, name: NameRef<'_>) -> Option<()> {
-        let NameRef { leaf, base, tail } = name;
-        let [first, second] = leaf;
-        if tail.len() > 1
-            && let Some(at) = self.in_question(base, tail)
-        {
-            if first.is_empty() && second.is_empty() {
-                return self.pointer(at);
-            }
-            // The whole of the question, leaf and all.
-            let question = self.question();
-            let whole = question.len() == first.len() + second.len() + HEADER + self.name - at;
-            if whole && question.strip_prefix(first).is_some_and(|rest| rest.starts_with(second)) {
-                return self.pointer(HEADER);
-            }
-            self.bytes(first)?;
-            self.bytes(second)?;
+        let NameRef { leaf: [first, second], base: [own, branch], tail } = name;
+        let known = match tail.place {
+            place @ 1.. if own.is_empty() => Some(usize::from(place)),
+            _ if tail.labels.len() > 1 => self.in_question([own, branch], tail.labels),
+            _ => None,
+        };
+        let Some(at) = known else { return self.beside(name) };
+        let leaf = first.len() + second.len();
+        if leaf == 0 {
             return self.pointer(at);
         }
+        // The whole of the question, leaf and all.
+        if at == HEADER + leaf
+            && self.question().strip_prefix(first).is_some_and(|rest| rest.starts_with(second))
+        {
+            return self.pointer(HEADER);
+        }
+        self.bytes(first)?;
+        self.bytes(second)?;
+        self.pointer(at)
+    }
+
+    /// Writes a name that is not below a name of the question but for its tail.
+    fn beside(&mut self, name: NameRef<'_>) -> Option<()> {
+        let NameRef { leaf: [first, second], base, tail } = name;
         self.bytes(first)?;
         self.bytes(second)?;
         let [own, branch] = base;
         if !own.is_empty() {
-            if let Some(at) = self.base.filter(|at| *at <= POINTABLE && self.is_last(*at, base, tail)) {
+            if let Some(at) = self.base.filter(|at| *at <= POINTABLE && self.is_last(*at, base, tail.labels))
+            {
                 return self.pointer(at);
             }
             self.base = Some(self.at);
             self.bytes(own)?;
             self.bytes(branch)?;
         }
-        if tail.len() > 1
-            && let Some(at) = self.in_question([b"", b""], tail)
-        {
-            return self.pointer(at);
+        let at = match tail.place {
+            0 if tail.labels.len() > 1 => self.in_question([b"", b""], tail.labels),
+            0 => None,
+            place => Some(usize::from(place)),
+        };
+        match at {
+            Some(at) => self.pointer(at),
+            None => self.bytes(tail.labels),
         }
-        self.bytes(tail)
     }
 
     fn whole(&mut self, name: NameRef<'_>) -> Option<()> {
-        let [first, second, own, branch, tail] = name.pieces();
+        let NameRef { leaf: [first, second], base: [own, branch], tail } = name;
         self.bytes(first)?;
         self.bytes(second)?;
         if !own.is_empty() {
             self.base = Some(self.at);
+            self.bytes(own)?;
+            self.bytes(branch)?;
         }
-        self.bytes(own)?;
-        self.bytes(branch)?;
-        self.bytes(tail)
+        self.bytes(tail.labels)
     }
 
+    #[inline]
     fn write(&mut self, owner: NameRef<'_>, ttl: u32, data: DataRef<'_>) -> Option<()> {
         self.compressed(owner)?;
         let [t0, t1, t2, t3] = ttl.to_be_bytes();
-        let head = |qtype: Type, len: u8| {
-            let [q0, q1] = qtype.0.to_be_bytes();
-            [q0, q1, 0, 1, t0, t1, t2, t3, 0, len]
+        let head = |qtype: Type, len: u16| {
+            let ([q0, q1], [l0, l1]) = (qtype.0.to_be_bytes(), len.to_be_bytes());
+            [q0, q1, 0, 1, t0, t1, t2, t3, l0, l1]
         };
         match data {
             DataRef::A(addr) => {
-                self.bytes(&head(Type::A, 4))?;
-                self.bytes(&addr.octets())
+                self.fixed(head(Type::A, 4))?;
+                self.fixed(addr.octets())
             }
             DataRef::Aaaa(addr) => {
-                self.bytes(&head(Type::AAAA, 16))?;
-                self.bytes(&addr.octets())
+                self.fixed(head(Type::AAAA, 16))?;
+                self.fixed(addr.octets())
             }
             DataRef::Cname(name) => {
-                self.bytes(&head(Type::CNAME, 0))?;
+                self.fixed(head(Type::CNAME, 0))?;
                 self.sized(|writer| writer.compressed(name))
             }
             DataRef::Ns(name) => {
-                self.bytes(&head(Type::NS, 0))?;
+                self.fixed(head(Type::NS, 0))?;
                 self.sized(|writer| writer.compressed(name))
             }
             DataRef::Ptr(name) => {
-                self.bytes(&head(Type::PTR, 0))?;
+                self.fixed(head(Type::PTR, 0))?;
                 self.sized(|writer| writer.compressed(name))
             }
             DataRef::Srv { weight, port, target } => {
-                self.bytes(&head(Type::SRV, 0))?;
+                self.fixed(head(Type::SRV, u16::try_from(6 + target.len()).ok()?))?;
                 let ([w0, w1], [p0, p1]) = (weight.to_be_bytes(), port.to_be_bytes());
-                self.sized(|writer| {
-                    writer.bytes(&[0, 0, w0, w1, p0, p1])?;
-                    writer.whole(target)
-                })
+                self.fixed([0, 0, w0, w1, p0, p1])?;
+                self.whole(target)
             }
             DataRef::Txt(text) => {
                 let len = u8::try_from(text.len()).ok()?;
-                self.bytes(&head(Type::TXT, 0))?;
-                self.sized(|writer| {
-                    writer.bytes(&[len])?;
-                    writer.bytes(text)
-                })
+                self.fixed(head(Type::TXT, u16::from(len) + 1))?;
+                self.fixed([len])?;
+                self.bytes(text)
             }
             DataRef::Soa { mname, rname, serial, minimum } => {
-                self.bytes(&head(Type::SOA, 0))?;
+                self.fixed(head(Type::SOA, 0))?;
                 self.sized(|writer| {
                     writer.compressed(mname)?;
                     writer.compressed(rname)?;
-                    writer.bytes(&serial.to_be_bytes())?;
-                    SOA_TIMERS.iter().try_for_each(|timer| writer.bytes(&timer.to_be_bytes()))?;
-                    writer.bytes(&minimum.to_be_bytes())
+                    let [refresh, retry, expire] = SOA_TIMERS;
+                    [serial, refresh, retry, expire, minimum]
+                        .iter()
+                        .try_for_each(|number| writer.fixed(number.to_be_bytes()))
                 })
             }
         }
     }
 
     /// Writes data and then its length into the two bytes before it.
+    #[inline]
     fn sized(&mut self, write: impl FnOnce(&mut Self) -> Option<()>) -> Option<()> {
         let start = self.at;
         write(self)?;
@@ -272,7 +299,7 @@ impl Sink for Writer<'_> {
 
 /// Whether pieces make a name that the wire can carry.
 fn is_name(name: NameRef<'_>) -> bool {
-    name.pieces().iter().map(|piece| piece.len()).sum::<usize>() <= crate::name::MAX_NAME
+    name.len() <= crate::name::MAX_NAME
 }
 
 fn names_fit(data: DataRef<'_>) -> bool {

@@ -25,7 +25,7 @@ fn check(case: &Value, services: &[Service]) -> Result<(), String> {
         let expected: Vec<String> =
             expected.iter().map(|var| format!("{}={}", text(var, "name"), text(var, "value"))).collect();
         let env = ServiceEnv::in_order(services);
-        let got: Vec<String> = env.vars.iter().map(|var| format!("{}={}", var.name, var.value)).collect();
+        let got: Vec<String> = env.vars().map(|var| format!("{}={}", var.name, var.value)).collect();
         return same(&expected, &got);
     }
     let links = match case["enableServiceLinks"].as_bool() {
@@ -35,8 +35,8 @@ fn check(case: &Value, services: &[Service]) -> Result<(), String> {
     let namespace = case["namespace"].as_str().ok_or("no `namespace`")?;
     let env = ServiceEnv::of(services, namespace, links);
     let mut got: BTreeMap<String, String> =
-        env.vars.iter().map(|var| (var.name.clone(), var.value.clone())).collect();
-    if got.len() != env.vars.len() {
+        env.vars().map(|var| (var.name.to_owned(), var.value.to_owned())).collect();
+    if got.len() != env.len() {
         return Err("a name is given twice".to_owned());
     }
     let mut expected: BTreeMap<String, String> =
@@ -48,7 +48,7 @@ fn check(case: &Value, services: &[Service]) -> Result<(), String> {
         if !values.as_array().is_some_and(|values| values.iter().any(|one| one == value.as_str())) {
             return Err(format!("expected {name} to be one of {values}, got {value}"));
         }
-        if !env.clashes.iter().any(|clash| clash.name == *name) {
+        if !env.clashes().any(|clash| clash.name == *name) {
             return Err(format!("expected a clash over {name}"));
         }
     }

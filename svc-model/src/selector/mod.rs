@@ -15,6 +15,8 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::str::FromStr;
 
+use smol_str::SmolStr;
+
 pub use explain::{Explanation, Failure};
 pub use object::{LabelSelector, LabelSelectorError, LabelSelectorOperator, LabelSelectorRequirement};
 pub use parse::{ParseSelectorError, ParseSelectorErrorKind};
@@ -118,7 +120,15 @@ impl Selector {
         match &self.0 {
             Kind::Nothing => false,
             Kind::Everything => true,
-            Kind::All(all) => all.iter().all(|r| r.matches(labels.get(r.key()))),
+            Kind::All(all) => {
+                // Both are sorted by key: labels before one that was found need not be looked at again.
+                let mut rest = labels.as_slice();
+                all.iter().all(|requirement| {
+                    let (before, value) = find(rest, requirement.stored_key());
+                    rest = rest.get(before..).unwrap_or_default();
+                    requirement.judge(value).is_ok()
+                })
+            }
         }
     }
 
@@ -144,6 +154,17 @@ impl Selector {
     pub fn exact_value(&self, key: &str) -> Option<&str> {
         self.requirements().iter().find(|r| r.key() == key)?.exact_value()
     }
+}
+
+/// The value of a key among sorted labels, and how many labels come before it (none are known to if it is not there).
+#[inline]
+fn find<'a>(labels: &'a [(SmolStr, SmolStr)], key: &SmolStr) -> (usize, Option<&'a SmolStr>) {
+    let at = if labels.len() <= Labels::LINEAR_MAX {
+        labels.iter().position(|(known, _)| known == key)
+    } else {
+        labels.binary_search_by(|(known, _)| known.as_str().cmp(key)).ok()
+    };
+    (at.unwrap_or_default(), at.and_then(|at| labels.get(at)).map(|(_, value)| value))
 }
 
 impl FromStr for Selector {

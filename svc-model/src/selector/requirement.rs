@@ -219,6 +219,10 @@ impl Requirement {
         &self.key
     }
 
+    pub(super) fn stored_key(&self) -> &SmolStr {
+        &self.key
+    }
+
     /// The operator.
     pub fn operator(&self) -> Operator {
         self.operator
@@ -254,6 +258,16 @@ impl Requirement {
     /// Why the label does not satisfy it.
     #[inline]
     pub fn check(&self, value: Option<&str>) -> Result<(), Miss> {
+        self.judge(value)
+    }
+
+    /// [`check`](Self::check) for either kind of text: two short values are compared without a call.
+    #[inline]
+    pub(super) fn judge<V>(&self, value: Option<&V>) -> Result<(), Miss>
+    where
+        V: AsRef<str> + ?Sized,
+        SmolStr: PartialEq<V>,
+    {
         match (self.operator, value) {
             (Operator::Equals | Operator::DoubleEquals | Operator::In, Some(value)) => {
                 if self.has_value(value) { Ok(()) } else { Err(Miss::OtherValue) }
@@ -265,7 +279,7 @@ impl Requirement {
                     Ok(())
                 }
             }
-            (Operator::GreaterThan | Operator::LessThan, Some(value)) => self.compare(value),
+            (Operator::GreaterThan | Operator::LessThan, Some(value)) => self.compare(value.as_ref()),
             (Operator::Exists, Some(_)) => Ok(()),
             (Operator::DoesNotExist, Some(_)) => Err(Miss::Present),
             (Operator::NotEquals | Operator::NotIn | Operator::DoesNotExist, None) => Ok(()),
@@ -273,11 +287,21 @@ impl Requirement {
         }
     }
 
-    fn has_value(&self, value: &str) -> bool {
+    #[inline]
+    fn has_value<V>(&self, value: &V) -> bool
+    where
+        V: AsRef<str> + ?Sized,
+        SmolStr: PartialEq<V>,
+    {
+        /// Up to this many values, comparing each for equality is faster than a binary search.
+        const LINEAR_MAX: usize = 8;
         match &self.values {
             Values::None => false,
             Values::One(one) => one == value,
-            Values::Many(values) => values.binary_search_by(|probe| probe.as_str().cmp(value)).is_ok(),
+            Values::Many(values) if values.len() <= LINEAR_MAX => values.iter().any(|one| one == value),
+            Values::Many(values) => {
+                values.binary_search_by(|probe| probe.as_str().cmp(value.as_ref())).is_ok()
+            }
         }
     }
 

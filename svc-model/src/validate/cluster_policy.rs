@@ -33,6 +33,40 @@ const CLUSTER_ACTIONS: &[PolicyAction] = &[PolicyAction::Accept, PolicyAction::D
 const ADMIN_ACTIONS: &[PolicyAction] = &[PolicyAction::Allow, PolicyAction::Deny, PolicyAction::Pass];
 const BASELINE_ACTIONS: &[PolicyAction] = &[PolicyAction::Allow, PolicyAction::Deny];
 
+/// Checks the rules of both directions, of either version: their types differ in names and ports only.
+macro_rules! check_rules {
+    ($problems:ident, $root:ident, $spec:expr, $limits:expr, |$rule:ident| $ports:expr) => {
+        let ingress = $spec.ingress.iter().map(|$rule| Rule {
+            name: &$rule.name,
+            action: &$rule.action,
+            peers: $rule
+                .from
+                .iter()
+                .map(|peer| Peer { namespaces: &peer.namespaces, pods: &peer.pods, ..Peer::NONE })
+                .collect(),
+            ports: $ports,
+        });
+        rules($problems, &$root.child("ingress"), "from", ingress, $limits);
+        let egress = $spec.egress.iter().map(|$rule| Rule {
+            name: &$rule.name,
+            action: &$rule.action,
+            peers: $rule
+                .to
+                .iter()
+                .map(|peer| Peer {
+                    namespaces: &peer.namespaces,
+                    pods: &peer.pods,
+                    nodes: &peer.nodes,
+                    networks: &peer.networks,
+                    domain_names: &peer.domain_names,
+                })
+                .collect(),
+            ports: $ports,
+        });
+        rules($problems, &$root.child("egress"), "to", egress, $limits);
+    };
+}
+
 impl ClusterNetworkPolicy {
     /// Checks a policy that is being created.
     ///
@@ -65,43 +99,8 @@ impl ClusterNetworkPolicy {
         priority(problems, &root, self.spec.priority);
         subject(problems, &root.child("subject"), &self.spec.subject);
 
-        let ingress = root.child("ingress");
-        at_most(problems, &ingress, self.spec.ingress.len(), CLUSTER_LIST_MAX);
-        for (i, rule) in self.spec.ingress.iter().enumerate() {
-            let path = ingress.index(i);
-            rule_head(problems, &path, &rule.name, &rule.action, CLUSTER_ACTIONS);
-            let from = path.child("from");
-            some_peers(problems, &from, rule.from.len(), CLUSTER_LIST_MAX);
-            for (i, peer) in rule.from.iter().enumerate() {
-                let peer = Peer { namespaces: &peer.namespaces, pods: &peer.pods, ..Peer::NONE };
-                peer.validate(problems, &from.index(i));
-            }
-            protocols(problems, &path, &rule.protocols);
-        }
-        let egress = root.child("egress");
-        at_most(problems, &egress, self.spec.egress.len(), CLUSTER_LIST_MAX);
-        for (i, rule) in self.spec.egress.iter().enumerate() {
-            let path = egress.index(i);
-            rule_head(problems, &path, &rule.name, &rule.action, CLUSTER_ACTIONS);
-            let to = path.child("to");
-            some_peers(problems, &to, rule.to.len(), CLUSTER_LIST_MAX);
-            let mut without_ports = false;
-            for (i, peer) in rule.to.iter().enumerate() {
-                let peer = Peer {
-                    namespaces: &peer.namespaces,
-                    pods: &peer.pods,
-                    nodes: &peer.nodes,
-                    networks: &peer.networks,
-                    domain_names: &peer.domain_names,
-                };
-                peer.validate(problems, &to.index(i));
-                without_ports |= peer.has_no_named_ports();
-            }
-            protocols(problems, &path, &rule.protocols);
-            if without_ports && rule.protocols.iter().any(|p| !p.destination_named_port.is_empty()) {
-                named_ports_clash(problems, &path);
-            }
-        }
+        let limits = Limits { list: CLUSTER_LIST_MAX, actions: CLUSTER_ACTIONS };
+        check_rules!(problems, root, self.spec, limits, |rule| Ports::Cluster(&rule.protocols));
     }
 }
 
@@ -168,44 +167,70 @@ fn baseline_name(problems: &mut Problems, meta: &ObjectMeta) {
     }
 }
 
-fn admin_spec(problems: &mut Problems, spec: &AdminNetworkPolicySpec, actions: &[PolicyAction]) {
+fn admin_spec(problems: &mut Problems, spec: &AdminNetworkPolicySpec, actions: &'static [PolicyAction]) {
     let root = Path::root("spec");
     priority(problems, &root, spec.priority);
     subject(problems, &root.child("subject"), &spec.subject);
-    let ingress = root.child("ingress");
-    at_most(problems, &ingress, spec.ingress.len(), ADMIN_LIST_MAX);
-    for (i, rule) in spec.ingress.iter().enumerate() {
-        let path = ingress.index(i);
-        rule_head(problems, &path, &rule.name, &rule.action, actions);
-        let from = path.child("from");
-        some_peers(problems, &from, rule.from.len(), ADMIN_LIST_MAX);
-        for (i, peer) in rule.from.iter().enumerate() {
-            let peer = Peer { namespaces: &peer.namespaces, pods: &peer.pods, ..Peer::NONE };
-            peer.validate(problems, &from.index(i));
+    let limits = Limits { list: ADMIN_LIST_MAX, actions };
+    check_rules!(problems, root, spec, limits, |rule| Ports::Admin(rule.ports.as_deref()));
+}
+
+/// What differs between the two versions of the API.
+#[derive(Clone, Copy)]
+struct Limits {
+    /// How long any list may be.
+    list: usize,
+    actions: &'static [PolicyAction],
+}
+
+/// A rule of either direction and version.
+struct Rule<'a> {
+    name: &'a SmolStr,
+    action: &'a Sent<PolicyAction>,
+    peers: Vec<Peer<'a>>,
+    ports: Ports<'a>,
+}
+
+enum Ports<'a> {
+    Cluster(&'a [ClusterNetworkPolicyProtocol]),
+    Admin(Option<&'a [AdminNetworkPolicyPort]>),
+}
+
+impl Ports<'_> {
+    fn has_names(&self) -> bool {
+        match self {
+            Self::Cluster(protocols) => protocols.iter().any(|p| !p.destination_named_port.is_empty()),
+            Self::Admin(ports) => ports.iter().copied().flatten().any(|port| port.named_port.is_some()),
         }
-        admin_ports(problems, &path, rule.ports.as_ref());
     }
-    let egress = root.child("egress");
-    at_most(problems, &egress, spec.egress.len(), ADMIN_LIST_MAX);
-    for (i, rule) in spec.egress.iter().enumerate() {
-        let path = egress.index(i);
-        rule_head(problems, &path, &rule.name, &rule.action, actions);
-        let to = path.child("to");
-        some_peers(problems, &to, rule.to.len(), ADMIN_LIST_MAX);
-        let mut without_ports = false;
-        for (i, peer) in rule.to.iter().enumerate() {
-            let peer = Peer {
-                namespaces: &peer.namespaces,
-                pods: &peer.pods,
-                nodes: &peer.nodes,
-                networks: &peer.networks,
-                domain_names: &peer.domain_names,
-            };
-            peer.validate(problems, &to.index(i));
-            without_ports |= peer.has_no_named_ports();
+
+    fn validate(&self, problems: &mut Problems, path: &Path<'_>) {
+        match self {
+            Self::Cluster(protocols) => self::protocols(problems, path, protocols),
+            Self::Admin(ports) => admin_ports(problems, path, *ports),
         }
-        admin_ports(problems, &path, rule.ports.as_ref());
-        if without_ports && rule.ports.iter().flatten().any(|port| port.named_port.is_some()) {
+    }
+}
+
+/// The rules of one direction; `peers` is the name of the list of each rule's peers.
+fn rules<'a>(
+    problems: &mut Problems,
+    path: &Path<'_>,
+    peers: &'static str,
+    rules: impl ExactSizeIterator<Item = Rule<'a>>,
+    limits: Limits,
+) {
+    at_most(problems, path, rules.len(), limits.list);
+    for (i, rule) in rules.enumerate() {
+        let path = path.index(i);
+        rule_head(problems, &path, rule.name, rule.action, limits.actions);
+        let list = path.child(peers);
+        some_peers(problems, &list, rule.peers.len(), limits.list);
+        for (i, peer) in rule.peers.iter().enumerate() {
+            peer.validate(problems, &list.index(i));
+        }
+        rule.ports.validate(problems, &path);
+        if rule.ports.has_names() && rule.peers.iter().any(Peer::has_no_named_ports) {
             named_ports_clash(problems, &path);
         }
     }
@@ -398,7 +423,7 @@ fn destination_port(problems: &mut Problems, path: &Path<'_>, port: &ClusterNetw
     }
 }
 
-fn admin_ports(problems: &mut Problems, path: &Path<'_>, ports: Option<&Vec<AdminNetworkPolicyPort>>) {
+fn admin_ports(problems: &mut Problems, path: &Path<'_>, ports: Option<&[AdminNetworkPolicyPort]>) {
     let Some(ports) = ports else { return };
     let path = path.child("ports");
     if ports.is_empty() {

@@ -45,7 +45,7 @@ impl Engine {
             }
             return id;
         }
-        let id = self.idents.insert(Ident { kind, zone, refs: 1, peer: None });
+        let id = self.idents.insert(Ident { kind, zone, refs: 1, own: None, around: None });
         self.ident_ids.insert((kind, zone), id);
         if let Some(kind) = kind.and_then(|kind| self.kinds.get_mut(kind)) {
             kind.idents.insert(id);
@@ -66,7 +66,7 @@ impl Engine {
         if let Some(kind) = ident.kind.and_then(|kind| self.kinds.get_mut(kind)) {
             kind.idents.remove(&id);
         }
-        if let Some(peer) = ident.peer {
+        for peer in [ident.own, ident.around].into_iter().flatten() {
             self.release_peer(peer);
         }
     }
@@ -78,10 +78,13 @@ impl Engine {
             }
             return id;
         }
-        let id = self.peers.insert(Peer { key: key.clone(), refs: 1 });
-        self.terms.add_peer(&key, id);
+        let peer = Peer::new(key.clone(), 1, &self.terms);
+        let own = peer.own.clone();
+        let id = self.peers.insert(peer);
+        self.terms.add_peer(&own, id);
         self.peer_ids.insert(key, id);
         self.pending.peers.insert(id, None);
+        self.pending.touched.peers += 1;
         id
     }
 
@@ -93,11 +96,11 @@ impl Engine {
         }
         let Some(peer) = self.peers.remove(id) else { return };
         self.peer_ids.remove(&peer.key);
-        self.terms.remove_peer(&peer.key, id);
+        self.terms.remove_peer(&peer.own, id);
         self.pending.peers.remove(&id);
         self.pending.touched.peers += 1;
         // The number will be somebody else's.
-        for row in self.rows_of_peer(&peer.key, None) {
+        for row in self.rows_of_peer(&peer, None) {
             if let Some(row) = self.rows.get_mut(row) {
                 row.forget(id);
             }
@@ -144,16 +147,23 @@ impl Engine {
         }
     }
 
-    /// Rows that can tell a peer from nobody, or, given terms, those that look at these.
-    pub(super) fn rows_of_peer(&self, key: &PeerKey, terms: Option<&BTreeSet<TermId>>) -> BTreeSet<RowId> {
+    /// Rows that look at a peer; given terms that find it now and didn't before, or the other way around, only
+    /// those to which that may make a difference.
+    pub(super) fn rows_of_peer(&self, peer: &Peer, changed: Option<&BTreeSet<TermId>>) -> Vec<RowId> {
         let rows = |term: TermId| self.terms.get(term).into_iter().flat_map(|entry| &entry.rows).copied();
-        let mut found: BTreeSet<RowId> = match terms {
-            Some(terms) => terms.iter().flat_map(|term| rows(*term)).collect(),
-            None => key.terms.iter().flat_map(|code| rows(code.id())).collect(),
-        };
-        if terms.is_none() && !key.names.is_empty() {
+        let mut found: Vec<RowId> = Vec::new();
+        let is_apart = |term: &TermId| peer.wide || !self.terms.is_wide(*term);
+        for term in changed.into_iter().flatten().filter(|term| is_apart(term)) {
+            found.extend(rows(*term));
+        }
+        if changed.is_none_or(|changed| !changed.iter().all(is_apart)) {
+            found.extend(peer.own.iter().flat_map(|code| rows(code.id())));
+        }
+        if changed.is_none() && peer.wide && !peer.key.names.is_empty() {
             found.extend(&self.named_rows);
         }
+        found.sort_unstable();
+        found.dedup();
         found
     }
 }

@@ -5,7 +5,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
-use svc_model::{ObjectRef, SmolStr};
+use svc_model::SmolStr;
 
 use super::row::{Context, RowKey};
 use super::*;
@@ -68,24 +68,24 @@ impl Engine {
         for zone in rebuilt.added {
             self.acquire_ident(None, zone);
         }
-        let mut moves: Vec<(ObjectRef, usize, KindId, ZoneId, IdentId)> = Vec::new();
-        for (reference, pod) in &self.pods {
+        let mut moves: Vec<(PodId, usize, KindId, ZoneId, IdentId)> = Vec::new();
+        for (id, pod) in self.pods.iter() {
+            let Some(facts) = self.pods.facts(id) else { continue };
             for (at, family) in Family::ALL.into_iter().enumerate() {
-                let Some(ip) = pod.facts.addresses.iter().find(|ip| Family::of(**ip) == family) else {
+                let Some(ip) = facts.addresses.iter().find(|ip| Family::of(**ip) == family) else {
                     continue;
                 };
-                let Some(Some(ident)) = pod.idents.get(at) else { continue };
+                let ident = pod.ident(family);
                 let zone = self.zones.of(*ip);
-                if self.idents.get(*ident).is_some_and(|ident| ident.zone != zone) {
-                    moves.push((reference.clone(), at, pod.kind, zone, *ident));
+                if self.idents.get(ident).is_some_and(|ident| ident.zone != zone) {
+                    moves.push((id, at, pod.kind, zone, ident));
                 }
             }
         }
-        moves.sort_unstable();
-        for (reference, at, kind, zone, old) in moves {
+        for (id, at, kind, zone, old) in moves {
             let ident = self.acquire_ident(Some(kind), zone);
-            if let Some(slot) = self.pods.get_mut(&reference).and_then(|pod| pod.idents.get_mut(at)) {
-                *slot = Some(ident);
+            if let Some(slot) = self.pods.get_mut(id).and_then(|pod| pod.idents.get_mut(at)) {
+                *slot = ident;
             }
             self.release_ident(old);
         }
@@ -158,8 +158,6 @@ impl Engine {
         let Some(kind) = self.kinds.get_mut(id) else { return };
         kind.terms = terms;
         let old = core::mem::replace(&mut kind.rows, rows);
-        let of_policies = rows.filter(|_| !kind.is_host()).unwrap_or(NO_ROWS);
-        put(&mut self.kind_rows, id, of_policies, NO_ROWS);
         self.pending.idents.extend(&kind.idents);
         self.release_rows(old);
     }
@@ -190,45 +188,74 @@ impl Engine {
     /// Which peer each ident is. A peer that changes as a whole keeps its number, so that only the rows which
     /// look at what changed are touched.
     fn flush_idents(&mut self) {
-        let mut moves: BTreeMap<Option<PeerId>, Vec<(IdentId, PeerKey)>> = BTreeMap::new();
-        for id in core::mem::take(&mut self.pending.idents) {
+        let mut moves: BTreeMap<Option<PeerId>, Vec<(IdentId, Part, PeerKey)>> = BTreeMap::new();
+        let pending = core::mem::take(&mut self.pending.idents);
+        for id in pending.iter().copied() {
             let Some(ident) = self.idents.get(id) else { continue };
-            let key = self.peer_key(ident);
-            let known = ident.peer.and_then(|peer| self.peers.get(peer));
-            if known.is_none_or(|peer| peer.key != key) {
-                moves.entry(ident.peer).or_default().push((id, key));
+            let own = self.peer_key(ident);
+            let wide = own.terms.iter().filter(|code| self.terms.is_wide(code.id()));
+            let around = PeerKey { terms: wide.copied().collect(), names: own.names.clone() };
+            for (part, old, key) in [(Part::Around, ident.around, around), (Part::Own, ident.own, own)] {
+                let known = old.and_then(|peer| self.peers.get(peer));
+                if known.is_none_or(|peer| peer.key != key) {
+                    moves.entry(old).or_default().push((id, part, key));
+                }
             }
         }
         for (old, group) in moves {
-            let Some((_, first)) = group.first() else { continue };
-            let whole = group.iter().all(|(_, key)| key == first)
+            let Some((_, _, first)) = group.first() else { continue };
+            let whole = group.iter().all(|(_, _, key)| key == first)
                 && old.and_then(|old| self.peers.get(old)).is_some_and(|peer| peer.refs == group.len());
             if let Some(old) = old.filter(|_| whole && !self.peer_ids.contains_key(first)) {
                 self.rename_peer(old, first.clone());
                 continue;
             }
-            for (id, key) in group {
+            for (id, part, key) in group {
                 let peer = self.acquire_peer(key);
-                self.pending.touched.peers += 1;
                 if let Some(ident) = self.idents.get_mut(id) {
-                    ident.peer = Some(peer);
-                    put(&mut self.ident_peers, id, peer, PeerId::MAX);
+                    match part {
+                        Part::Own => ident.own = Some(peer),
+                        Part::Around => ident.around = Some(peer),
+                    }
                 }
                 if let Some(old) = old {
                     self.release_peer(old);
                 }
             }
         }
+        for id in pending {
+            self.settle(id);
+        }
+    }
+
+    fn settle(&mut self, id: IdentId) {
+        let Some(ident) = self.idents.get(id) else { return };
+        let kind = ident.kind.and_then(|kind| self.kinds.get(kind)).filter(|kind| !kind.is_host());
+        let place = Place {
+            peers: Peers {
+                own: ident.own.unwrap_or(PeerId::MAX),
+                around: ident.around.unwrap_or(PeerId::MAX),
+            },
+            rows: kind.and_then(|kind| kind.rows).unwrap_or(NO_ROWS),
+        };
+        if self.places.len() <= id as usize {
+            self.places.resize(id as usize + 1, NO_PLACE);
+        }
+        if let Some(slot) = self.places.get_mut(id as usize) {
+            *slot = place;
+        }
     }
 
     fn rename_peer(&mut self, id: PeerId, key: PeerKey) {
         let Some(peer) = self.peers.get_mut(id) else { return };
-        let old = core::mem::replace(&mut peer.key, key.clone());
+        let new = Peer::new(key.clone(), peer.refs, &self.terms);
+        let (own, wide) = (new.own.clone(), new.wide);
+        let old = core::mem::replace(peer, new);
         self.pending.touched.peers += 1;
-        self.peer_ids.remove(&old);
-        self.terms.remove_peer(&old, id);
-        self.terms.add_peer(&key, id);
-        if old.names != key.names {
+        self.peer_ids.remove(&old.key);
+        self.terms.remove_peer(&old.own, id);
+        self.terms.add_peer(&own, id);
+        if old.key.names != key.names || old.wide != wide {
             // Cells may be stale in every row that knew it, also in those that won't know it any more.
             for row in self.rows_of_peer(&old, None) {
                 if let Some(row) = self.rows.get_mut(row) {
@@ -238,7 +265,7 @@ impl Engine {
             self.pending.peers.insert(id, None);
         } else if let Some(changed) = self.pending.peers.entry(id).or_insert_with(|| Some(BTreeSet::new())) {
             let (before, after): (BTreeSet<Tagged>, BTreeSet<Tagged>) =
-                (old.terms.iter().copied().collect(), key.terms.iter().copied().collect());
+                (old.key.terms.iter().copied().collect(), key.terms.iter().copied().collect());
             changed.extend(before.symmetric_difference(&after).map(|code| code.id()));
         }
         self.peer_ids.insert(key, id);
@@ -253,7 +280,7 @@ impl Engine {
             let (old, refs, key) = (core::mem::take(&mut row.terms), row.refs, row.key.clone());
             let ctx = Context { policies: &self.policies, peers: &self.peers, terms: &self.terms };
             let built = Row::build(key, refs, ctx, &mut scratch);
-            if built.depends_on_names(&self.policies) {
+            if built.names_ports_of_everyone() {
                 self.named_rows.insert(*id);
             } else {
                 self.named_rows.remove(id);
@@ -268,29 +295,26 @@ impl Engine {
                 *row = built;
             }
         }
-        self.scratch = scratch;
-        for (peer, changed) in core::mem::take(&mut self.pending.peers) {
-            let Some(key) = self.peers.get(peer).map(|peer| &peer.key) else { continue };
-            for id in self.rows_of_peer(key, changed.as_ref()) {
-                if dirty.contains(&id) {
-                    continue;
-                }
-                let ctx = Context { policies: &self.policies, peers: &self.peers, terms: &self.terms };
-                if let Some(row) = self.rows.get_mut(id) {
-                    row.recompute(peer, ctx);
-                    self.pending.touched.cells += 1;
-                }
-            }
+        let mut cells: Vec<(RowId, PeerId)> = Vec::new();
+        for (id, changed) in core::mem::take(&mut self.pending.peers) {
+            let Some(peer) = self.peers.get(id) else { continue };
+            let rows = self.rows_of_peer(peer, changed.as_ref()).into_iter();
+            cells.extend(rows.filter(|row| !dirty.contains(row)).map(|row| (row, id)));
         }
+        cells.sort_unstable();
+        self.pending.touched.cells += cells.len();
+        for of_row in cells.chunk_by(|(a, _), (b, _)| a == b) {
+            let Some(row) = of_row.first().and_then(|(id, _)| self.rows.get_mut(*id)) else { continue };
+            let ctx = Context { policies: &self.policies, peers: &self.peers, terms: &self.terms };
+            row.update(of_row.iter().map(|(_, peer)| *peer), ctx, &mut scratch);
+        }
+        self.scratch = scratch;
     }
 }
 
-/// Sets an element of a list that grows as needed.
-fn put<T: Clone>(list: &mut Vec<T>, at: u32, value: T, filler: T) {
-    if list.len() <= at as usize {
-        list.resize(at as usize + 1, filler);
-    }
-    if let Some(slot) = list.get_mut(at as usize) {
-        *slot = value;
-    }
+/// Which of an ident's peers.
+#[derive(Clone, Copy)]
+enum Part {
+    Own,
+    Around,
 }

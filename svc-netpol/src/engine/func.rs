@@ -64,7 +64,12 @@ impl<'a> Func<'a> {
     /// What decides about traffic.
     #[inline]
     pub(crate) fn code(&self, key: u32) -> Code {
-        let step = self.starts.iter().take_while(|start| **start <= key).count();
+        // Counting all of them takes no branch; in a long list, finding the place takes fewer steps.
+        let step = if self.starts.len() <= 64 {
+            self.starts.iter().filter(|start| **start <= key).count()
+        } else {
+            self.starts.partition_point(|start| *start <= key)
+        };
         self.codes.get(step).map_or(Code::DEFAULT, |code| Code(*code))
     }
 
@@ -132,24 +137,39 @@ impl Standing {
 }
 
 /// The standing of all traffic: steps from the start of the line to its end; neighbours differ.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct State(Vec<(u32, Standing)>);
+#[derive(Debug, Clone, Default)]
+pub(crate) struct State {
+    steps: Vec<(u32, Standing)>,
+    /// Room for the next steps.
+    spare: Vec<(u32, Standing)>,
+}
 
 impl State {
-    pub(crate) fn start() -> Self {
-        Self([(0, Standing::START)].into())
+    /// Nothing has been looked at.
+    pub(crate) fn restart(&mut self) {
+        self.steps.clear();
+        self.steps.push((0, Standing::START));
     }
 
-    /// The state in which the traffic of a set has moved on.
-    pub(crate) fn change(&self, set: &PortSet, f: impl Fn(Standing) -> Standing) -> Self {
-        let mut out: Vec<(u32, Standing)> = Vec::with_capacity(self.0.len() + 2 * set.intervals().len());
+    /// All traffic moves on.
+    pub(crate) fn change_all(&mut self, f: impl Fn(Standing) -> Standing) {
+        for (_, standing) in &mut self.steps {
+            *standing = f(*standing);
+        }
+        self.steps.dedup_by_key(|(_, standing)| *standing);
+    }
+
+    /// The traffic of a set moves on.
+    pub(crate) fn change(&mut self, set: &PortSet, f: impl Fn(Standing) -> Standing) {
+        let out = &mut self.spare;
+        out.clear();
         let mut push = |start: u32, standing: Standing| match out.last() {
             Some((_, last)) if *last == standing => {}
             _ => out.push((start, standing)),
         };
         let mut intervals = set.intervals().iter().copied().peekable();
-        let ends = self.0.iter().skip(1).map(|(start, _)| *start).chain([END]);
-        for ((start, standing), end) in self.0.iter().zip(ends) {
+        let ends = self.steps.iter().skip(1).map(|(start, _)| *start).chain([END]);
+        for ((start, standing), end) in self.steps.iter().zip(ends) {
             let mut at = *start;
             while at < end {
                 while intervals.next_if(|(_, last)| *last <= at).is_some() {}
@@ -165,14 +185,14 @@ impl State {
                 }
             }
         }
-        Self(out)
+        core::mem::swap(&mut self.steps, &mut self.spare);
     }
 
     /// The function once every rule has been looked at, in words as [`Func`] has them: what is still open is allowed.
     /// `branch` numbers the pair of reasons where both verdicts are possible.
     pub(crate) fn finish(&self, mut branch: impl FnMut(Code, Code) -> u32) -> Vec<u32> {
         let (mut starts, mut codes): (Vec<u32>, Vec<u32>) = (Vec::new(), Vec::new());
-        for (start, standing) in &self.0 {
+        for (start, standing) in &self.steps {
             let allow = match standing.allow {
                 0 => (standing.open || standing.passed).then_some(Code::DEFAULT),
                 reason => Some(Code::new(reason - 1, ALLOW)),

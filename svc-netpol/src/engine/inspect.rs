@@ -1,6 +1,6 @@
 //! Looking into the compiled state: what lints and near misses ask for.
 
-use alloc::vec::Vec;
+use alloc::collections::BTreeSet;
 
 use super::term::finds_pod;
 use super::*;
@@ -22,7 +22,7 @@ impl Engine {
 
     /// Whether a term finds an end of a connection for sure.
     pub(crate) fn finds(&self, id: TermId, end: &End<'_>) -> bool {
-        let code = self.peers.get(end.peer).and_then(|peer| peer.key.has(id));
+        let code = self.peers.get(end.peer()).and_then(|peer| peer.key.has(id));
         code.is_some_and(|code| !code.is_maybe())
     }
 
@@ -65,30 +65,33 @@ impl Engine {
             }
             (Direction::Egress, None) => self.peers.iter().any(|(_, peer)| means(&peer.key.names)),
             (Direction::Egress, Some(peers)) => {
-                let mut found = Vec::new();
-                self.terms.peers_of(peers.iter().map(|(term, _)| *term), &mut found);
-                found.iter().filter_map(|(peer, _)| self.peers.get(*peer)).any(|peer| means(&peer.key.names))
+                let found = peers.iter().flat_map(|(term, _)| self.terms.peers(*term));
+                found.filter_map(|peer| self.peers.get(peer)).any(|peer| means(&peer.key.names))
             }
         }
     }
 
-    pub(crate) fn peer_ids(&self) -> impl Iterator<Item = PeerId> {
-        self.peers.iter().map(|(id, _)| id)
+    /// What anybody is, each once.
+    pub(crate) fn all_peers(&self) -> BTreeSet<Peers> {
+        self.idents.iter().filter_map(|(id, _)| self.peers_of(id)).collect()
+    }
+
+    fn peers_of(&self, ident: IdentId) -> Option<Peers> {
+        Some(self.places.get(ident as usize)?.peers)
     }
 
     /// Every Pod that has a peer in a family: with an address of it, or without any.
-    pub(crate) fn pod_peers(&self, family: Family) -> impl Iterator<Item = (&ObjectRef, &Kind, PeerId)> {
-        self.pods.iter().filter_map(move |(reference, pod)| {
-            let ident = pod.idents.get(family as usize).copied().flatten()?;
-            Some((reference, self.kinds.get(pod.kind)?, self.idents.get(ident)?.peer?))
+    pub(crate) fn pod_peers(&self, family: Family) -> impl Iterator<Item = (&ObjectRef, &Kind, Peers)> {
+        self.pods.iter().filter_map(move |(_, pod)| {
+            Some((&pod.reference, self.kinds.get(pod.kind)?, self.peers_of(pod.ident(family))?))
         })
     }
 
     /// Every range of addresses with the peer that it is, were it outside.
-    pub(crate) fn outside_peers(&self, family: Family) -> impl Iterator<Item = (Range, PeerId)> {
+    pub(crate) fn outside_peers(&self, family: Family) -> impl Iterator<Item = (Range, Peers)> {
         self.zones.ranges(family).filter_map(|(range, zone)| {
             let ident = self.ident_ids.get(&(None, zone))?;
-            Some((range, self.idents.get(*ident)?.peer?))
+            Some((range, self.peers_of(*ident)?))
         })
     }
 
@@ -108,17 +111,18 @@ impl Engine {
     }
 
     pub(crate) fn pods_on<'a>(&'a self, node: &'a str) -> impl Iterator<Item = (&'a Kind, &'a [IpAddr])> {
-        let here = self.pods.values().filter(move |pod| pod.facts.node == node);
-        here.filter_map(|pod| Some((self.kinds.get(pod.kind)?, &*pod.facts.addresses)))
+        let pods = self.pods.iter().filter_map(|(id, pod)| Some((pod, self.pods.facts(id)?)));
+        pods.filter(move |(_, facts)| facts.node == node)
+            .filter_map(|(pod, facts)| Some((self.kinds.get(pod.kind)?, &*facts.addresses)))
     }
 
     /// The Pod that an address belongs to.
     pub(crate) fn pod_at(&self, ip: IpAddr) -> Option<&ObjectRef> {
-        self.by_address.get(&ip)?.first()
+        Some(&self.pods.get(*self.by_address.get(&ip)?.first()?)?.reference)
     }
 
-    /// The peer that an address is, were it outside.
-    pub(crate) fn outside_peer(&self, ip: IpAddr) -> Option<PeerId> {
-        self.idents.get(*self.ident_ids.get(&(None, self.zones.of(ip)))?)?.peer
+    /// What an address is, were it outside.
+    pub(crate) fn outside_peers_of(&self, ip: IpAddr) -> Option<Peers> {
+        self.peers_of(*self.ident_ids.get(&(None, self.zones.of(ip)))?)
     }
 }

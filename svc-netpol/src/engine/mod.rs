@@ -1,14 +1,17 @@
 //! The compiled engine: state in, verdicts with reasons out.
 //!
 //! Pods are grouped by what policies can tell apart. A *kind* is a namespace, labels and named ports; a *zone*
-//! is a set of addresses that the same blocks find; a *peer* is what rules can tell of a kind in a zone; a
-//! *row* is what a set of policies says to each peer. A verdict is two look-ups, one in the row of each side.
+//! is a set of addresses that the same blocks find; a *peer* is what rules can tell of a kind in a zone, or of
+//! everyone around it; a *row* is what a set of policies says to each peer. A verdict finds both ends by name or
+//! address, and then looks into the row of each side.
 
 mod address;
+mod cells;
 mod count;
 mod flush;
 mod func;
 mod inspect;
+mod pods;
 mod row;
 mod slab;
 mod term;
@@ -20,7 +23,6 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
-use hashbrown::Equivalent;
 use svc_model::{Labels, ObjectRef, SmolStr};
 
 use crate::options::Options;
@@ -28,6 +30,7 @@ use crate::policy::{Compiled, NamedPort, Policy, PolicyRef, Tier};
 
 pub(crate) use address::{Family, Range, ZoneId, Zones, bits};
 pub(crate) use func::{ALLOW, Code, DENY, FIRST_RULE, UNKNOWN};
+pub(crate) use pods::{PodEntry, PodId};
 pub(crate) use row::{PeerKey, Row, Scratch};
 pub(crate) use slab::Slab;
 pub(crate) use term::{NamespaceLabels, Tagged, TermId, Terms};
@@ -58,10 +61,13 @@ pub(crate) type RowId = u32;
 /// - a verdict: constant, apart from a binary search in the ports of one rule set and, for an external address,
 ///   in the edges of all blocks;
 /// - a Pod that looks like another one: constant; one with new labels: as many selectors as its labels may
-///   match, and one cell in each row that can tell it apart;
+///   match, and one cell in each row that asks for one of its labels; if no Pod has had just these policies, also
+///   a row, which looks at everyone that its rules name;
 /// - a policy: its own rows, and the kinds that a selector new to the cluster matches; a policy with a block
 ///   new to the cluster cuts the address space anew, which looks at every Pod once;
-/// - memory: at most *R* × *C* cells of four bytes; peers that no rule names take none.
+/// - memory: for a Pod 64 bytes with its names, 72 of facts that verdicts rarely ask for, and its entries in two
+///   tables, about 250 in all; for a row 16 to 32 bytes a peer that its rules name, where a namespace is one
+///   peer and a kind of Pods another one only if labels are asked for: at most *R* × *C*, usually far fewer.
 #[derive(Debug, Clone)]
 pub struct Engine {
     options: Options,
@@ -75,12 +81,10 @@ pub struct Engine {
     /// How many policies name each port name.
     port_names: BTreeMap<SmolStr, usize>,
     kinds: Slab<Kind>,
-    /// The rows of each kind, once more, close together; [`NO_ROWS`] for what policies aren't about.
-    kind_rows: Vec<Rows>,
     kind_ids: Map<KindKey, KindId>,
     idents: Slab<Ident>,
-    /// The peer of each ident, once more, close together.
-    ident_peers: Vec<PeerId>,
+    /// What each ident comes to, close together.
+    places: Vec<Place>,
     ident_ids: Map<(Option<KindId>, ZoneId), IdentId>,
     peers: Slab<Peer>,
     peer_ids: Map<PeerKey, PeerId>,
@@ -88,8 +92,9 @@ pub struct Engine {
     row_ids: Map<row::RowKey, RowId>,
     /// Rows with a rule for everyone that names a port of the destination.
     named_rows: BTreeSet<RowId>,
-    pods: Map<ObjectRef, PodEntry>,
-    by_address: Map<IpAddr, Vec<ObjectRef>>,
+    pods: pods::Pods,
+    /// Pods that have an address, in the order of namespace and name.
+    by_address: Map<IpAddr, Vec<PodId>>,
     pending: update::Pending,
     scratch: Scratch,
 }
@@ -161,48 +166,58 @@ pub(crate) struct Rows {
 /// The rows of a kind that no policy is about.
 pub(crate) const NO_ROWS: Rows = Rows { ingress: RowId::MAX, egress: RowId::MAX };
 
+/// What an ident comes to: all that a verdict asks of it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place {
+    pub(crate) peers: Peers,
+    /// Those of its kind; [`NO_ROWS`] for what policies aren't about.
+    pub(crate) rows: Rows,
+}
+
+const NO_PLACE: Place = Place { peers: Peers { own: PeerId::MAX, around: PeerId::MAX }, rows: NO_ROWS };
+
+/// What an end of a connection is to a row: first as itself, then as one of those around it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Peers {
+    pub(crate) own: PeerId,
+    pub(crate) around: PeerId,
+}
+
 /// A kind in a zone; no kind: the zone's external addresses.
 #[derive(Debug, Clone)]
 pub(crate) struct Ident {
     pub(crate) kind: Option<KindId>,
     zone: ZoneId,
     refs: usize,
-    pub(crate) peer: Option<PeerId>,
+    /// The peers that it is; `None` until computed.
+    own: Option<PeerId>,
+    around: Option<PeerId>,
 }
 
+/// A class of peers.
+///
+/// Terms that look at a Pod's labels set it apart from the others around it: those in a namespace with such labels, at
+/// such addresses, with such named ports. *Everyone around* is a peer too, which all other terms find and which
+/// stands for every Pod there that a row doesn't look at closely. So a label that is new to the cluster concerns the
+/// rows that ask for it, and a namespace concerns a row once, however many kinds of Pods are in it.
 #[derive(Debug, Clone)]
 pub(crate) struct Peer {
     pub(crate) key: PeerKey,
-    /// How many idents are this peer.
+    /// How many idents are this peer, counted twice if they are both parts of it.
     refs: usize,
+    /// Whether it is everyone around.
+    wide: bool,
+    /// The terms by which rows know it: those that set it apart, or for everyone around, all.
+    own: Box<[Tagged]>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct PodEntry {
-    kind: KindId,
-    /// By family; both the same if no address is known.
-    idents: [Option<IdentId>; 2],
-    /// Family of the first address; `None` if no address is known.
-    primary: Option<Family>,
-    /// What a verdict between Pods doesn't look at, kept apart so that the rest is small.
-    facts: Box<PodFacts>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct PodFacts {
-    addresses: Vec<IpAddr>,
-    /// Addresses of the node that it runs on, as the Pod reports them.
-    hosts: Vec<IpAddr>,
-    node: SmolStr,
-}
-
-/// A Pod's reference without owning it.
-#[derive(Hash)]
-struct PodRef<'a>(&'a str, &'a str);
-
-impl Equivalent<ObjectRef> for PodRef<'_> {
-    fn equivalent(&self, pod: &ObjectRef) -> bool {
-        self.0 == pod.namespace && self.1 == pod.name
+impl Peer {
+    fn new(key: PeerKey, refs: usize, terms: &Terms) -> Self {
+        let apart: Box<[Tagged]> =
+            key.terms.iter().filter(|code| !terms.is_wide(code.id())).copied().collect();
+        let wide = apart.is_empty();
+        let own = if wide { key.terms.clone() } else { apart };
+        Self { key, refs, wide, own }
     }
 }
 
@@ -226,17 +241,16 @@ impl Engine {
             zones: Zones::default(),
             port_names: BTreeMap::new(),
             kinds: Slab::default(),
-            kind_rows: Vec::new(),
             kind_ids: Map::default(),
             idents: Slab::default(),
-            ident_peers: Vec::new(),
+            places: Vec::new(),
             ident_ids: Map::default(),
             peers: Slab::default(),
             peer_ids: Map::default(),
             rows: Slab::default(),
             row_ids: Map::default(),
             named_rows: BTreeSet::new(),
-            pods: Map::default(),
+            pods: pods::Pods::default(),
             by_address: Map::default(),
             pending: update::Pending::default(),
             scratch: Scratch::default(),
@@ -267,28 +281,28 @@ impl Engine {
 
     /// Its Pods in the order of namespace and name; those that have ended are not among them.
     pub fn pods(&self) -> Vec<&ObjectRef> {
-        let mut pods: Vec<&ObjectRef> = self.pods.keys().collect();
+        let mut pods: Vec<&ObjectRef> = self.pods.iter().map(|(_, pod)| &pod.reference).collect();
         pods.sort_unstable();
         pods
     }
 
     /// The addresses of a Pod, primary first; empty if there is no such Pod.
     pub fn pod_addresses(&self, pod: &ObjectRef) -> &[IpAddr] {
-        self.pods.get(pod).map_or(&[], |entry| &entry.facts.addresses)
+        let facts = self.pods.of(pod).and_then(|(id, _)| self.pods.facts(id));
+        facts.map_or(&[], |facts| &facts.addresses)
     }
 
     /// The labels of a Pod; `None` if there is no such Pod.
     pub fn pod_labels(&self, pod: &ObjectRef) -> Option<&Labels> {
-        Some(&self.kinds.get(self.pods.get(pod)?.kind)?.key.labels)
+        Some(&self.kinds.get(self.pods.of(pod)?.1.kind)?.key.labels)
     }
 
     /// The size of what was compiled.
     pub fn stats(&self) -> Stats {
         let rows: usize = self.rows.iter().map(|(_, row)| size_of::<Row>() + row.heap_size()).sum();
-        let pods = self.pods.capacity() * (size_of::<ObjectRef>() + size_of::<PodEntry>() + 1)
-            + self.pods.len() * size_of::<PodFacts>()
-            + self.by_address.capacity() * (size_of::<IpAddr>() + size_of::<Vec<ObjectRef>>() + 1)
-            + self.pods.len() * (size_of::<IpAddr>() + size_of::<ObjectRef>());
+        let pods = self.pods.heap_size()
+            + self.by_address.allocation_size()
+            + self.by_address.values().map(|pods| pods.capacity() * size_of::<PodId>()).sum::<usize>();
         let peers: usize = self
             .peers
             .iter()

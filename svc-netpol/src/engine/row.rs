@@ -1,17 +1,20 @@
 //! Rows: for a set of policies that apply together in one direction, which rule decides for each peer.
 //!
 //! A row holds, for every class of peers, a [`Func`]: a step function from traffic to a [`Code`], which names
-//! the rule that decides and with it the verdict. So a verdict is a look-up of its reason. Peers for which the
-//! rules that name peers make no difference share the row's first function, and take no place.
+//! the rule that decides and with it the verdict. So a verdict is a look-up of its reason. A peer has a cell only
+//! where the row looks at what sets it apart from those [around it](super::Peer); it is else what they are, and
+//! they in turn, where the row doesn't look at them, are what everyone is.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
+use hashbrown::Equivalent;
+
+use super::cells::Cells;
 use super::func::{Code, Effect, FIRST_RULE, Func, ISOLATED, Standing, State, UNKNOWN};
 use super::term::{TermCode, TermId, Terms};
-use super::{Map, Peer, PeerId, PolicyCode, PolicyEntry, PolicyId, Slab};
-use crate::policy::{Action, Direction, NamedPort, Rule, Tier};
-use crate::traffic::PortSet;
+use super::{Map, Peer, PeerId, Peers, PolicyCode, PolicyEntry, PolicyId, Slab};
+use crate::policy::{Action, Direction, NamedPort, Tier};
 
 /// What a row is made for; equal keys share a row.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -31,27 +34,41 @@ pub(crate) struct RowRule {
     pub(crate) rule: u32,
     /// Whether it is unknown if the policy applies.
     maybe: bool,
+    /// Whether it is for everyone.
+    everyone: bool,
+    /// Where its peers end in the row's `peers`; they begin where those of the rule before end.
+    peers_end: u32,
 }
-
-const PAGE: usize = 64;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Row {
+    cells: Cells,
+    /// Functions, one after the other; that of peers without a cell is first.
+    funcs: Vec<u32>,
     pub(crate) key: RowKey,
     /// How many kinds of Pods use the row.
     pub(crate) refs: u32,
-    /// Every rule of the policies in the order of evaluation; a reason is an index here.
+    /// Every rule that is consulted, in the order of evaluation; a reason is an index here.
     pub(crate) rules: Vec<RowRule>,
-    /// What an unknown verdict may turn out to be: an allowing reason and a denying one.
-    branches: Vec<(Code, Code)>,
-    /// Functions, one after the other; that of peers without a cell is first.
-    funcs: Vec<u32>,
-    /// For each [`PAGE`] peers, 1 + the number of their page in `cells`, 0 if none of them has a cell.
-    pages: Vec<u32>,
-    /// Pages of offsets in `funcs`.
-    cells: Vec<u32>,
+    /// Peers of the rules, one rule after the other.
+    peers: Vec<TermId>,
     /// Terms of all rules, sorted, each once.
     pub(crate) terms: Vec<TermId>,
+    /// Whether a NetworkPolicy applies: then whatever none allows is denied.
+    isolated: bool,
+    /// Which rules name ports of the peer.
+    named: Named,
+    /// What an unknown verdict may turn out to be: an allowing reason and a denying one.
+    branches: Vec<(Code, Code)>,
+}
+
+/// Which rules of a row name ports of the peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Named {
+    None,
+    ForSome,
+    /// One for everyone does, so that even Pods that no term finds differ.
+    ForEveryone,
 }
 
 /// What rows are computed from.
@@ -62,221 +79,194 @@ pub(crate) struct Context<'a> {
     pub(crate) terms: &'a Terms,
 }
 
-enum Step<'a> {
-    Rule(RuleStep<'a>),
-    NextTier,
-    /// Whatever no NetworkPolicy allowed is denied.
-    Isolate,
-}
-
-struct RuleStep<'a> {
-    reason: u32,
-    effect: Effect,
-    maybe: bool,
-    rule: &'a Rule<TermId>,
-    /// The traffic it names, where that doesn't depend on the peer.
-    set: PortSet,
-    /// Whether it names ports of the peer.
-    named: bool,
-}
-
-impl Step<'_> {
-    fn apply(&self, state: &State, maybe_peer: bool, names: &[NamedPort]) -> State {
-        match self {
-            Step::NextTier => state.change(&PortSet::all(), Standing::next_tier),
-            Step::Isolate => state.change(&PortSet::all(), |s| s.matched(ISOLATED, Effect::Deny, false)),
-            Step::Rule(step) => {
-                let f = |s: Standing| s.matched(step.reason, step.effect, step.maybe || maybe_peer);
-                if step.named {
-                    state.change(&step.rule.traffic(names), f)
-                } else {
-                    state.change(&step.set, f)
-                }
-            }
-        }
-    }
-
-    fn is_named(&self) -> bool {
-        matches!(self, Step::Rule(step) if step.named)
-    }
-}
-
 impl Row {
     /// A row that is yet to be built.
     pub(crate) fn empty(key: RowKey) -> Self {
         Self {
+            cells: Cells::default(),
+            funcs: Vec::new(),
             key,
             refs: 1,
             rules: Vec::new(),
-            branches: Vec::new(),
-            funcs: Vec::new(),
-            pages: Vec::new(),
-            cells: Vec::new(),
+            peers: Vec::new(),
             terms: Vec::new(),
+            isolated: false,
+            named: Named::None,
+            branches: Vec::new(),
         }
     }
 
-    /// A row for a key, with a cell for each of the peers that `ctx` knows.
+    /// A row for a key, with a cell for each of the peers in `ctx` that it looks at.
     pub(crate) fn build(key: RowKey, refs: u32, ctx: Context<'_>, scratch: &mut Scratch) -> Self {
         let mut row = Self { refs, ..Self::empty(key) };
-        row.terms = row.find_terms(ctx.policies);
-        row.rules = row.order(ctx);
-        let steps = row.steps(ctx);
-        row.fill(&steps, ctx, scratch);
+        row.order(ctx);
+        let default = row.evaluate(&[], &[], ctx, scratch);
+        row.intern(&default);
+        let mut peers: Vec<PeerId> = row.terms.iter().flat_map(|term| ctx.terms.peers(*term)).collect();
+        if row.named == Named::ForEveryone {
+            let named = ctx.peers.iter().filter(|(_, peer)| peer.wide && !peer.key.names.is_empty());
+            peers.extend(named.map(|(id, _)| id));
+        }
+        peers.sort_unstable();
+        peers.dedup();
+        row.cells.reserve(peers.len());
+        row.update(peers, ctx, scratch);
         row
     }
 
-    /// Rules in the order of evaluation: Admin tier by priority, NetworkPolicies, Baseline tier by priority;
-    /// policies that tie by kind, namespace and name.
-    fn order(&self, ctx: Context<'_>) -> Vec<RowRule> {
+    /// Puts the rules in the order of evaluation: Admin tier by priority, NetworkPolicies, Baseline tier by priority
+    /// if it is consulted at all; policies that tie by kind, namespace and name.
+    fn order(&mut self, ctx: Context<'_>) {
         let mut policies: Vec<(PolicyCode, &PolicyEntry)> =
             self.key.policies.iter().filter_map(|code| Some((*code, ctx.policies.get(code.id())?))).collect();
         policies.sort_unstable_by(|(_, a), (_, b)| a.order().cmp(&b.order()));
-        let rules = policies.into_iter().flat_map(|(code, entry)| {
+        self.isolated = policies.iter().any(|(_, entry)| entry.compiled.tier == Tier::NetworkPolicy);
+        let baseline = self.key.baseline && !self.isolated;
+        for (code, entry) in policies {
+            if entry.compiled.tier == Tier::Baseline && !baseline {
+                continue;
+            }
             let rules = entry.compiled.rules(self.key.direction).unwrap_or_default();
-            (0..rules.len() as u32).map(move |rule| RowRule {
-                policy: code.id(),
-                rule,
-                maybe: code.is_maybe(),
-            })
-        });
-        rules.collect()
-    }
-
-    /// Whether a NetworkPolicy applies: then whatever none allows is denied.
-    pub(crate) fn isolated(&self, policies: &Slab<PolicyEntry>) -> bool {
-        self.key.policies.iter().any(|code| {
-            policies.get(code.id()).is_some_and(|entry| entry.compiled.tier == Tier::NetworkPolicy)
-        })
-    }
-
-    fn steps<'a>(&self, ctx: Context<'a>) -> Vec<Step<'a>> {
-        let tier_of = |steps: &mut Vec<Step<'a>>, tier: Tier| {
-            for (at, reason) in self.rules.iter().zip(FIRST_RULE..) {
-                let Some(entry) = ctx.policies.get(at.policy).filter(|e| e.compiled.tier == tier) else {
-                    continue;
-                };
-                let rules = entry.compiled.rules(self.key.direction).unwrap_or_default();
-                let Some(rule) = rules.get(at.rule as usize) else { continue };
-                let effect = match rule.action {
-                    Action::Accept => Effect::Allow,
-                    Action::Deny => Effect::Deny,
-                    // Nothing comes after the Baseline tier.
-                    Action::Pass if tier == Tier::Baseline => Effect::Allow,
-                    Action::Pass => Effect::Pass,
-                };
-                let named = self.key.direction == Direction::Egress && rule.port_names().next().is_some();
-                let set = if named { PortSet::empty() } else { rule.traffic(&self.key.names) };
-                steps.push(Step::Rule(RuleStep { reason, effect, maybe: at.maybe, rule, set, named }));
-            }
-        };
-        let mut steps = Vec::with_capacity(self.rules.len() + 2);
-        tier_of(&mut steps, Tier::Admin);
-        steps.push(Step::NextTier);
-        if self.isolated(ctx.policies) {
-            tier_of(&mut steps, Tier::NetworkPolicy);
-            steps.push(Step::Isolate);
-        } else if self.key.baseline {
-            tier_of(&mut steps, Tier::Baseline);
-        }
-        steps
-    }
-
-    fn fill(&mut self, steps: &[Step<'_>], ctx: Context<'_>, scratch: &mut Scratch) {
-        let mut states = States::default();
-        let mut default = states.intern(State::start());
-        scratch.reset(ctx.peers.bound());
-        let mut matching: Vec<(PeerId, bool)> = Vec::new();
-        for step in steps {
-            let mut memo: Map<(u32, bool), u32> = Map::default();
-            let mut next = |states: &mut States, state: u32, maybe: bool, peer: Option<PeerId>| {
-                if let Some(peer) = peer.filter(|_| step.is_named()) {
-                    let names = ctx.peers.get(peer).map_or(&[][..], |peer| &peer.key.names);
-                    return states.after(state, |state| step.apply(state, maybe, names));
+            for (rule, index) in rules.iter().zip(0..) {
+                self.peers.extend(rule.peers.iter().flatten().map(|(term, _)| *term));
+                self.rules.push(RowRule {
+                    policy: code.id(),
+                    rule: index,
+                    maybe: code.is_maybe(),
+                    everyone: rule.peers.is_none(),
+                    peers_end: self.peers.len() as u32,
+                });
+                if self.key.direction == Direction::Egress && rule.port_names().next().is_some() {
+                    let named = if rule.peers.is_none() { Named::ForEveryone } else { Named::ForSome };
+                    self.named = self.named.max(named);
                 }
-                *memo
-                    .entry((state, maybe))
-                    .or_insert_with(|| states.after(state, |state| step.apply(state, maybe, &[])))
+            }
+        }
+        self.terms = self.peers.clone();
+        self.terms.sort_unstable();
+        self.terms.dedup();
+    }
+
+    /// What the rules come to for a peer that these terms find and that has these named ports, in words as
+    /// [`Func`] has them.
+    fn evaluate(
+        &mut self,
+        found: &[TermCode],
+        names: &[NamedPort],
+        ctx: Context<'_>,
+        scratch: &mut Scratch,
+    ) -> Vec<u32> {
+        let state = &mut scratch.state;
+        state.restart();
+        let (mut begin, mut admin) = (0, true);
+        for (at, reason) in self.rules.iter().zip(FIRST_RULE..) {
+            let peers = self.peers.get(begin..at.peers_end as usize).unwrap_or_default();
+            begin = at.peers_end as usize;
+            let maybe = match surest(found, peers) {
+                Some(code) => code.is_maybe(),
+                None if at.everyone => false,
+                None => continue,
             };
-            match step {
-                Step::Rule(RuleStep { rule: Rule { peers: Some(peers), .. }, .. }) => {
-                    ctx.terms.peers_of(peers.iter().map(|(term, _)| *term), &mut matching);
-                    for (peer, maybe) in matching.drain(..) {
-                        let cell = scratch.cell(peer, default);
-                        *cell = next(&mut states, *cell, maybe, Some(peer));
-                    }
-                }
-                _ => {
-                    if step.is_named() {
-                        for (peer, _) in ctx.peers.iter().filter(|(_, entry)| !entry.key.names.is_empty()) {
-                            scratch.cell(peer, default);
-                        }
-                    }
-                    let (touched, cells) = scratch.all();
-                    for peer in touched {
-                        if let Some(cell) = cells.get_mut(*peer as usize) {
-                            *cell = next(&mut states, *cell, false, Some(*peer));
-                        }
-                    }
-                    default = next(&mut states, default, false, None);
-                }
+            let Some(entry) = ctx.policies.get(at.policy) else { continue };
+            let rules = entry.compiled.rules(self.key.direction).unwrap_or_default();
+            let Some(rule) = rules.get(at.rule as usize) else { continue };
+            let tier = entry.compiled.tier;
+            if admin && tier != Tier::Admin {
+                state.change_all(Standing::next_tier);
+                admin = false;
             }
-        }
-        let mut funcs: Vec<Option<u32>> = Vec::new();
-        funcs.resize(states.list.len(), None);
-        let mut func_of = |row: &mut Self, state: u32| match funcs.get_mut(state as usize) {
-            Some(slot) => *slot.get_or_insert_with(|| row.intern(states.get(state))),
-            None => 0,
-        };
-        func_of(self, default);
-        let (touched, cells) = scratch.all();
-        for peer in touched {
-            if let Some(state) = cells.get(*peer as usize) {
-                let func = func_of(self, *state);
-                self.set(*peer, func);
-            }
-        }
-    }
-
-    /// Computes the cell of one peer anew.
-    pub(crate) fn recompute(&mut self, peer: PeerId, ctx: Context<'_>) {
-        let Some(entry) = ctx.peers.get(peer) else { return self.forget(peer) };
-        let mut state = State::start();
-        for step in &self.steps(ctx) {
-            let maybe = match step {
-                Step::Rule(RuleStep { rule: Rule { peers: Some(peers), .. }, .. }) => {
-                    match entry.key.finds(peers.iter().map(|(term, _)| *term)) {
-                        Some(code) => code.is_maybe(),
-                        None => continue,
-                    }
-                }
-                Step::Rule(_) | Step::NextTier | Step::Isolate => false,
+            let effect = match rule.action {
+                Action::Accept => Effect::Allow,
+                Action::Deny => Effect::Deny,
+                // Nothing comes after the Baseline tier.
+                Action::Pass if tier == Tier::Baseline => Effect::Allow,
+                Action::Pass => Effect::Pass,
             };
-            state = step.apply(&state, maybe, &entry.key.names);
+            let names = match self.key.direction {
+                Direction::Ingress => &*self.key.names,
+                Direction::Egress => names,
+            };
+            let matched = |s: Standing| s.matched(reason, effect, at.maybe || maybe);
+            if rule.port_names().next().is_some() {
+                state.change(&rule.traffic(names), matched);
+            } else {
+                state.change(&rule.fixed, matched);
+            }
         }
-        let func = self.intern(&state);
-        self.set(peer, func);
-    }
-
-    /// Forgets a peer that is no more.
-    pub(crate) fn forget(&mut self, peer: PeerId) {
-        self.set(peer, 0);
-    }
-
-    fn intern(&mut self, state: &State) -> u32 {
+        if admin {
+            state.change_all(Standing::next_tier);
+        }
+        if self.isolated {
+            state.change_all(|s| s.matched(ISOLATED, Effect::Deny, false));
+        }
         let branches = &mut self.branches;
-        let func = state.finish(|allow, deny| {
+        state.finish(|allow, deny| {
             let at = branches.iter().position(|known| *known == (allow, deny)).unwrap_or_else(|| {
                 branches.push((allow, deny));
                 branches.len() - 1
             });
             at as u32
-        });
-        let known =
-            self.funcs().find(|(_, known)| Func::at(&func, 0) == Some(*known)).map(|(offset, _)| offset);
+        })
+    }
+
+    /// Computes the cells of some peers anew; those that the row doesn't look at lose theirs.
+    pub(crate) fn update(
+        &mut self,
+        peers: impl IntoIterator<Item = PeerId>,
+        ctx: Context<'_>,
+        scratch: &mut Scratch,
+    ) {
+        let mut known: Map<(Box<[TermCode]>, &[NamedPort]), u32> = Map::default();
+        let mut found = core::mem::take(&mut scratch.found);
+        for id in peers {
+            let Some(peer) = ctx.peers.get(id).filter(|peer| self.looks_at(peer)) else {
+                self.cells.remove(id);
+                continue;
+            };
+            found.clear();
+            found.extend(peer.key.terms.iter().filter(|code| self.has_term(code.id())));
+            let names = if self.named == Named::None { &[][..] } else { &*peer.key.names };
+            let offset = match known.get(&Alike(&found, names)) {
+                Some(offset) => *offset,
+                None => {
+                    let words = self.evaluate(&found, names, ctx, scratch);
+                    let offset = self.intern(&words);
+                    known.insert((found.as_slice().into(), names), offset);
+                    offset
+                }
+            };
+            self.cells.set(id, offset);
+        }
+        scratch.found = found;
+    }
+
+    fn has_term(&self, term: TermId) -> bool {
+        self.terms.binary_search(&term).is_ok()
+    }
+
+    /// Whether a peer has a cell here.
+    fn looks_at(&self, peer: &Peer) -> bool {
+        peer.own.iter().any(|code| self.has_term(code.id()))
+            || peer.wide && self.named == Named::ForEveryone && !peer.key.names.is_empty()
+    }
+
+    /// Whether a rule for everyone names a port of the peer.
+    pub(crate) fn names_ports_of_everyone(&self) -> bool {
+        self.named == Named::ForEveryone
+    }
+
+    /// Forgets a peer that is no more.
+    pub(crate) fn forget(&mut self, peer: PeerId) {
+        self.cells.remove(peer);
+    }
+
+    /// Where a function is, or is from now on.
+    fn intern(&mut self, words: &[u32]) -> u32 {
+        let func = Func::at(words, 0);
+        let known = self.funcs().find(|(_, known)| Some(*known) == func).map(|(offset, _)| offset);
         known.unwrap_or_else(|| {
             let offset = self.funcs.len() as u32;
-            self.funcs.extend(func);
+            self.funcs.extend_from_slice(words);
             offset
         })
     }
@@ -294,37 +284,16 @@ impl Row {
         }
     }
 
-    fn set(&mut self, peer: PeerId, func: u32) {
-        let (page, at) = (peer as usize / PAGE, peer as usize % PAGE);
-        if func == 0 && self.pages.get(page).is_none_or(|page| *page == 0) {
-            return;
-        }
-        if self.pages.len() <= page {
-            self.pages.resize(page + 1, 0);
-        }
-        let Some(number) = self.pages.get_mut(page) else { return };
-        if *number == 0 {
-            self.cells.resize(self.cells.len() + PAGE, 0);
-            *number = (self.cells.len() / PAGE) as u32;
-        }
-        if let Some(cell) = self.cells.get_mut((*number as usize - 1) * PAGE + at) {
-            *cell = func;
-        }
-    }
-
-    /// Offset of the function for a peer.
+    /// Offset of the function for an end.
     #[inline]
-    pub(crate) fn offset(&self, peer: PeerId) -> u32 {
-        let (page, at) = (peer as usize / PAGE, peer as usize % PAGE);
-        match self.pages.get(page) {
-            None | Some(0) => 0,
-            Some(number) => self.cells.get((*number as usize - 1) * PAGE + at).copied().unwrap_or(0),
-        }
+    pub(crate) fn offset(&self, peers: Peers) -> u32 {
+        let around = || if peers.around == peers.own { None } else { self.cells.get(peers.around) };
+        self.cells.get(peers.own).or_else(around).unwrap_or(0)
     }
 
     #[inline]
-    pub(crate) fn code(&self, peer: PeerId, key: u32) -> Code {
-        Func::at(&self.funcs, self.offset(peer)).map_or(Code::DEFAULT, |func| func.code(key))
+    pub(crate) fn code(&self, peers: Peers, key: u32) -> Code {
+        Func::at(&self.funcs, self.offset(peers)).map_or(Code::DEFAULT, |func| func.code(key))
     }
 
     /// Every function with its offset.
@@ -343,104 +312,42 @@ impl Row {
         Func::at(&self.funcs, offset)
     }
 
-    /// Terms of all rules, sorted, each once.
-    fn find_terms(&self, policies: &Slab<PolicyEntry>) -> Vec<TermId> {
-        let rules = self
-            .key
-            .policies
-            .iter()
-            .filter_map(|code| policies.get(code.id())?.compiled.rules(self.key.direction));
-        let mut terms: Vec<TermId> =
-            rules.flatten().flat_map(|rule| rule.peers.iter().flatten().map(|(term, _)| *term)).collect();
-        terms.sort_unstable();
-        terms.dedup();
-        terms
-    }
-
-    /// Whether a rule for everyone names a port of the destination, so that even Pods that no term finds differ.
-    pub(crate) fn depends_on_names(&self, policies: &Slab<PolicyEntry>) -> bool {
-        self.key.direction == Direction::Egress
-            && self.key.policies.iter().any(|code| {
-                let rules = policies.get(code.id()).and_then(|entry| entry.compiled.rules(Direction::Egress));
-                rules
-                    .into_iter()
-                    .flatten()
-                    .any(|rule| rule.peers.is_none() && rule.port_names().next().is_some())
-            })
-    }
-
     /// Bytes held on the heap, about.
     pub(crate) fn heap_size(&self) -> usize {
-        let words =
-            [&self.funcs, &self.pages, &self.cells, &self.terms].map(Vec::capacity).iter().sum::<usize>();
-        size_of::<u32>() * (words + self.key.policies.len()) + self.rules.capacity() * size_of::<RowRule>()
+        let words = [&self.funcs, &self.peers, &self.terms].map(Vec::capacity).iter().sum::<usize>();
+        self.cells.heap_size()
+            + size_of::<u32>() * (words + self.key.policies.len())
+            + self.rules.capacity() * size_of::<RowRule>()
     }
 }
 
-/// States met while a row is filled, each once.
-#[derive(Default)]
-struct States {
-    list: Vec<State>,
-    ids: Map<State, u32>,
+/// Peers for which a row comes to the same: found by the same of its terms, and with the same named ports.
+#[derive(Hash)]
+struct Alike<'a>(&'a [TermCode], &'a [NamedPort]);
+
+impl Equivalent<(Box<[TermCode]>, &[NamedPort])> for Alike<'_> {
+    fn equivalent(&self, (found, names): &(Box<[TermCode]>, &[NamedPort])) -> bool {
+        *self.0 == **found && self.1 == *names
+    }
 }
 
-impl States {
-    fn intern(&mut self, state: State) -> u32 {
-        if let Some(id) = self.ids.get(&state) {
-            return *id;
+/// The surest of some terms that is among those which find a peer.
+fn surest(found: &[TermCode], terms: &[TermId]) -> Option<TermCode> {
+    let mut best = None;
+    for code in found.iter().filter(|code| terms.contains(&code.id())) {
+        if !code.is_maybe() {
+            return Some(*code);
         }
-        let id = self.list.len() as u32;
-        self.list.push(state.clone());
-        self.ids.insert(state, id);
-        id
+        best = Some(*code);
     }
-
-    fn after(&mut self, state: u32, f: impl FnOnce(&State) -> State) -> u32 {
-        let after = f(self.get(state));
-        self.intern(after)
-    }
-
-    fn get(&self, id: u32) -> &State {
-        #[expect(clippy::indexing_slicing, reason = "ids are made by `intern`, which fills the list")]
-        &self.list[id as usize]
-    }
+    best
 }
 
-/// Room to fill rows in, used again and again.
+/// Room to compute rows in, used again and again.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Scratch {
-    cells: Vec<u32>,
-    touched: Vec<PeerId>,
-}
-
-const UNTOUCHED: u32 = u32::MAX;
-
-impl Scratch {
-    fn reset(&mut self, peers: usize) {
-        for peer in self.touched.drain(..) {
-            if let Some(cell) = self.cells.get_mut(peer as usize) {
-                *cell = UNTOUCHED;
-            }
-        }
-        if self.cells.len() < peers {
-            self.cells.resize(peers, UNTOUCHED);
-        }
-    }
-
-    /// The state of a peer, which is the default one until it is touched.
-    fn cell(&mut self, peer: PeerId, default: u32) -> &mut u32 {
-        #[expect(clippy::indexing_slicing, reason = "`reset` made room for every peer there is")]
-        let cell = &mut self.cells[peer as usize];
-        if *cell == UNTOUCHED {
-            *cell = default;
-            self.touched.push(peer);
-        }
-        cell
-    }
-
-    fn all(&mut self) -> (&[PeerId], &mut [u32]) {
-        (&self.touched, &mut self.cells)
-    }
+    state: State,
+    found: Vec<TermCode>,
 }
 
 /// What policies can tell of the other side of a connection.
@@ -453,18 +360,6 @@ pub(crate) struct PeerKey {
 }
 
 impl PeerKey {
-    /// The surest of these terms that finds the peer.
-    pub(crate) fn finds(&self, terms: impl Iterator<Item = TermId>) -> Option<TermCode> {
-        let mut best = None;
-        for term in terms {
-            match self.has(term) {
-                Some(code) if !code.is_maybe() => return Some(code),
-                code => best = best.or(code),
-            }
-        }
-        best
-    }
-
     /// Whether a term finds the peer, and how surely.
     pub(crate) fn has(&self, term: TermId) -> Option<TermCode> {
         let at = self.terms.partition_point(|code| code.id() < term);

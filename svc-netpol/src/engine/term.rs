@@ -7,7 +7,6 @@ use hashbrown::Equivalent;
 use svc_model::selector::Selector;
 use svc_model::{Labels, NAMESPACE_NAME_LABEL, SmolStr};
 
-use super::row::PeerKey;
 use super::{Map, PeerId, PolicyId, RowId, Slab};
 use crate::policy::{Namespaces, Term};
 
@@ -38,9 +37,11 @@ impl Tagged {
 #[derive(Debug, Clone)]
 pub(crate) struct TermEntry {
     pub(crate) term: Term,
+    /// Whether it looks at no labels of Pods.
+    wide: bool,
     /// How often policies name it.
     refs: u32,
-    /// Peers that it finds, sorted.
+    /// Peers that rows know by it, sorted.
     peers: Vec<Tagged>,
     /// Policies whose subject it is, sorted.
     subjects: Vec<PolicyId>,
@@ -167,6 +168,7 @@ impl Terms {
             return (id, false);
         }
         let entry = TermEntry {
+            wide: !matches!(&term, Term::Pods(_, pods) if !pods.is_everything()),
             term: term.clone(),
             refs: 1,
             peers: Vec::new(),
@@ -254,16 +256,21 @@ impl Terms {
         }
     }
 
-    pub(crate) fn add_peer(&mut self, key: &PeerKey, peer: PeerId) {
-        for code in &key.terms {
+    /// Whether a term finds everyone around a Pod that it finds, as it looks at no labels of Pods.
+    pub(crate) fn is_wide(&self, id: TermId) -> bool {
+        self.slab.get(id).is_some_and(|entry| entry.wide)
+    }
+
+    pub(crate) fn add_peer(&mut self, own: &[TermCode], peer: PeerId) {
+        for code in own {
             if let Some(entry) = self.slab.get_mut(code.id()) {
                 insert(&mut entry.peers, Tagged::new(peer, code.is_maybe()));
             }
         }
     }
 
-    pub(crate) fn remove_peer(&mut self, key: &PeerKey, peer: PeerId) {
-        for code in &key.terms {
+    pub(crate) fn remove_peer(&mut self, own: &[TermCode], peer: PeerId) {
+        for code in own {
             if let Some(entry) = self.slab.get_mut(code.id()) {
                 remove(&mut entry.peers, Tagged::new(peer, code.is_maybe()));
             }
@@ -275,19 +282,9 @@ impl Terms {
         self.slab.get(id).is_some_and(|entry| !entry.peers.is_empty())
     }
 
-    /// Peers that any of these terms finds, each once, and whether that is unknown.
-    pub(crate) fn peers_of(&self, terms: impl Iterator<Item = TermId>, out: &mut Vec<(PeerId, bool)>) {
-        out.clear();
-        let mut lists = 0;
-        for entry in terms.filter_map(|id| self.slab.get(id)) {
-            lists += 1;
-            out.extend(entry.peers.iter().map(|code| (code.id(), code.is_maybe())));
-        }
-        if lists > 1 {
-            // Sure before unsure, so that the sure one is kept.
-            out.sort_unstable();
-            out.dedup_by_key(|(peer, _)| *peer);
-        }
+    /// Peers that rows know by a term.
+    pub(crate) fn peers(&self, id: TermId) -> impl Iterator<Item = PeerId> + '_ {
+        self.slab.get(id).into_iter().flat_map(|entry| &entry.peers).map(|code| code.id())
     }
 }
 

@@ -1,6 +1,5 @@
 //! Changes: every object that comes or goes marks what it touches; `flush` brings that up to date.
 
-use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::net::IpAddr;
@@ -9,6 +8,7 @@ use svc_model::{
     Labels, NAMESPACE_NAME_LABEL, Namespace as NamespaceObject, Node, Object, ObjectRef, Pod, SmolStr,
 };
 
+use super::pods::{NO_IDENT, PodFacts};
 use super::term::finds_pod;
 use super::*;
 use crate::options::HostNetwork;
@@ -199,60 +199,66 @@ impl Engine {
             ports: ports.into(),
         };
         let addresses: Vec<IpAddr> = pod.addresses().collect();
-        let known = self.pods.get(&reference);
-        let same_kind = known.is_some_and(|known| {
-            known.facts.addresses == addresses
+        let facts = PodFacts {
+            addresses,
+            hosts: pod.status.host_ip.get().into_iter().collect(),
+            node: pod.spec.node_name.clone(),
+        };
+        let same = self.pods.of(&reference).filter(|(id, known)| {
+            self.pods.facts(*id).is_some_and(|known| known.addresses == facts.addresses)
                 && self.kinds.get(known.kind).is_some_and(|kind| kind.key == key)
         });
-        if same_kind {
-            if let Some(known) = self.pods.get_mut(&reference) {
-                known.facts.node = pod.spec.node_name.clone();
-                known.facts.hosts = pod.status.host_ip.get().into_iter().collect();
+        if let Some((id, _)) = same {
+            if let Some(known) = self.pods.facts_mut(id) {
+                *known = facts;
             }
             return;
         }
         let host = key.host;
         let kind = self.acquire_kind(key);
-        let idents = if addresses.is_empty() {
+        let idents = if facts.addresses.is_empty() {
             let zone = self.zones.unaddressed();
-            [0, 1].map(|_| Some(self.acquire_ident(Some(kind), zone)))
+            [0, 1].map(|_| self.acquire_ident(Some(kind), zone))
         } else {
-            Family::ALL.map(|family| {
-                let ip = addresses.iter().find(|ip| Family::of(**ip) == family)?;
-                let zone = self.zones.of(*ip);
-                Some(self.acquire_ident(Some(kind), zone))
+            Family::ALL.map(|family| match facts.addresses.iter().find(|ip| Family::of(**ip) == family) {
+                Some(ip) => {
+                    let zone = self.zones.of(*ip);
+                    self.acquire_ident(Some(kind), zone)
+                }
+                None => NO_IDENT,
             })
         };
         self.mark_pod_gone(&reference);
-        for ip in addresses.iter().filter(|_| !host) {
-            term::insert(self.by_address.entry(*ip).or_default(), reference.clone());
+        let primary = facts.addresses.first().map(|ip| Family::of(*ip));
+        let addresses = if host { Vec::new() } else { facts.addresses.clone() };
+        let id = self.pods.insert(PodEntry { reference, kind, idents, primary }, facts);
+        for ip in addresses {
+            self.hold_address(ip, id);
         }
-        let entry = PodEntry {
-            kind,
-            idents,
-            primary: addresses.first().map(|ip| Family::of(*ip)),
-            facts: Box::new(PodFacts {
-                addresses,
-                hosts: pod.status.host_ip.get().into_iter().collect(),
-                node: pod.spec.node_name.clone(),
-            }),
-        };
-        self.pods.insert(reference, entry);
         self.pending.touched.objects += 1;
     }
 
+    fn hold_address(&mut self, ip: IpAddr, id: PodId) {
+        let reference = |id: PodId| self.pods.get(id).map(|pod| &pod.reference);
+        let holders = self.by_address.entry(ip).or_default();
+        let at = holders.partition_point(|other| reference(*other) < reference(id));
+        if holders.get(at) != Some(&id) {
+            holders.insert(at, id);
+        }
+    }
+
     fn mark_pod_gone(&mut self, reference: &ObjectRef) {
-        let Some(entry) = self.pods.remove(reference) else { return };
+        let Some((id, entry, facts)) = self.pods.remove(reference) else { return };
         self.pending.touched.objects += 1;
-        for ip in &entry.facts.addresses {
+        for ip in &facts.addresses {
             if let Some(pods) = self.by_address.get_mut(ip) {
-                pods.retain(|pod| pod != reference);
+                pods.retain(|pod| *pod != id);
                 if pods.is_empty() {
                     self.by_address.remove(ip);
                 }
             }
         }
-        for ident in entry.idents.into_iter().flatten() {
+        for ident in entry.idents.into_iter().filter(|ident| *ident != NO_IDENT) {
             self.release_ident(ident);
         }
         self.release_kind(entry.kind);
@@ -408,7 +414,11 @@ impl Engine {
         }
     }
 
+    /// Kinds that a term finds; none if all are to be looked at anyhow, as in the first build.
     fn kinds_found_by(&self, term: &Term) -> Vec<KindId> {
+        if self.pending.kinds.len() == self.kinds.len() {
+            return Vec::new();
+        }
         let found = |id: &KindId| {
             self.kinds.get(*id).is_some_and(|kind| {
                 let labels = self.labels_of(&kind.key.namespace);

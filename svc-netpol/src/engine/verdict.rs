@@ -16,24 +16,17 @@ use crate::traffic::Traffic;
 /// One end of a flow, found.
 #[derive(Clone, Copy)]
 pub(crate) struct End<'a> {
+    /// How the flow names it.
+    endpoint: &'a Endpoint<'a>,
+    place: Place,
     /// `None` for an address outside.
-    kind: Option<KindId>,
-    rows: Rows,
-    pub(crate) peer: PeerId,
-    pod: Option<(&'a ObjectRef, &'a PodEntry)>,
-    /// The address by which it was named.
-    named: Option<IpAddr>,
+    pod: Option<PodId>,
     family: Family,
 }
 
-impl<'a> End<'a> {
-    /// Its address in the flow's family.
-    pub(crate) fn address(&self) -> Option<IpAddr> {
-        let (_, pod) = match (self.named, self.pod) {
-            (Some(ip), _) => return Some(ip),
-            (None, pod) => pod?,
-        };
-        pod.facts.addresses.iter().find(|ip| Family::of(**ip) == self.family).copied()
+impl End<'_> {
+    pub(crate) fn peer(&self) -> PeerId {
+        self.place.peers.own
     }
 }
 
@@ -77,14 +70,22 @@ fn both(egress: Verdict, ingress: Verdict) -> Verdict {
 /// has one.
 #[inline]
 fn common_family(from: Option<&PodEntry>, to: Option<&PodEntry>) -> Family {
-    let has = |pod: Option<&PodEntry>, family: Family| {
-        pod.is_some_and(|pod| pod.idents.get(family as usize).is_some_and(Option::is_some))
-    };
+    let has = |pod: Option<&PodEntry>, family: Family| pod.is_some_and(|pod| pod.has(family));
     let Some(first) = to.and_then(|pod| pod.primary) else {
         return from.and_then(|pod| pod.primary).unwrap_or(Family::V4);
     };
     let second = first.other();
     if !has(from, first) && has(to, second) && has(from, second) { second } else { first }
+}
+
+/// The family of a flow's addresses.
+#[inline]
+fn family_of(flow: &Flow<'_>, from: Option<&PodEntry>, to: Option<&PodEntry>) -> Family {
+    match (flow.family, flow.to, flow.from) {
+        (Some(family), ..) => family.into(),
+        (None, Endpoint::Address(ip), _) | (None, _, Endpoint::Address(ip)) => Family::of(ip),
+        (None, Endpoint::Pod { .. }, Endpoint::Pod { .. }) => common_family(from, to),
+    }
 }
 
 /// Verdicts.
@@ -94,22 +95,20 @@ impl Engine {
     /// The same look-up as [`decide`](Self::decide), without putting the reason into words.
     pub fn verdict(&self, flow: &Flow<'_>) -> Verdict {
         match self.ends(flow) {
-            Ok((from, to)) => both(
+            Some((from, to)) => both(
                 self.egress(&from, &to, flow.traffic).verdict(),
                 self.ingress(&from, &to, flow.traffic).verdict(),
             ),
-            Err(_) => Verdict::Unknown,
+            None => Verdict::Unknown,
         }
     }
 
     /// Whether a connection comes about, and what decided each side.
     pub fn decide(&self, flow: &Flow<'_>) -> Decision {
-        let (from, to) = match self.ends(flow) {
-            Ok(ends) => ends,
-            Err(missing) => {
-                let side = Side { verdict: Verdict::Unknown, reason: Reason::NoEndpoint(missing) };
-                return Decision { verdict: Verdict::Unknown, egress: side.clone(), ingress: side };
-            }
+        let Some((from, to)) = self.ends(flow) else {
+            let reason = Reason::NoEndpoint(self.missing_end(flow));
+            let side = Side { verdict: Verdict::Unknown, reason };
+            return Decision { verdict: Verdict::Unknown, egress: side.clone(), ingress: side };
         };
         let egress = self.egress(&from, &to, flow.traffic);
         let ingress = self.ingress(&from, &to, flow.traffic);
@@ -119,62 +118,87 @@ impl Engine {
         Decision { verdict, egress, ingress }
     }
 
-    #[inline]
-    pub(crate) fn ends(&self, flow: &Flow<'_>) -> Result<(End<'_>, End<'_>), Missing> {
-        let (from, to) = (self.pod_of(flow.from)?, self.pod_of(flow.to)?);
-        let named = |endpoint: Endpoint<'_>| match endpoint {
-            Endpoint::Address(ip) => Some(ip),
-            Endpoint::Pod { .. } => None,
-        };
-        let (from_ip, to_ip) = (named(flow.from), named(flow.to));
-        let family = match (flow.family, to_ip.or(from_ip)) {
-            (Some(family), _) => family.into(),
-            (None, Some(ip)) => Family::of(ip),
-            (None, None) => common_family(from.map(|(_, pod)| pod), to.map(|(_, pod)| pod)),
-        };
-        Ok((self.end(from, from_ip, family)?, self.end(to, to_ip, family)?))
+    /// Both ends and the family between them; `None` if one can't be told.
+    #[inline(always)]
+    pub(crate) fn ends<'a>(&self, flow: &'a Flow<'a>) -> Option<(End<'a>, End<'a>)> {
+        let (from, to) = (self.pod_of(&flow.from)?, self.pod_of(&flow.to)?);
+        let family = family_of(flow, from.map(|(_, pod)| pod), to.map(|(_, pod)| pod));
+        Some((self.end(&flow.from, from, family)?, self.end(&flow.to, to, family)?))
     }
 
-    #[inline]
-    fn pod_of(&self, endpoint: Endpoint<'_>) -> Result<Option<(&ObjectRef, &PodEntry)>, Missing> {
+    /// Why an end can't be told.
+    #[cold]
+    fn missing_end(&self, flow: &Flow<'_>) -> Missing {
+        let mut pods = [None; 2];
+        for (endpoint, found) in [flow.from, flow.to].iter().zip(&mut pods) {
+            match (self.pod_of(endpoint), endpoint) {
+                (Some(pod), _) => *found = pod.map(|(_, pod)| pod),
+                (None, Endpoint::Pod { namespace, name }) => {
+                    return Missing::Pod(ObjectRef::new(*namespace, *name));
+                }
+                (None, Endpoint::Address(_)) => {}
+            }
+        }
+        let [from, to] = pods;
+        let family = family_of(flow, from, to);
+        for (endpoint, pod) in [(flow.from, from), (flow.to, to)] {
+            match (endpoint, pod) {
+                (Endpoint::Address(ip), _) if Family::of(ip) != family => return Missing::CommonFamily,
+                (_, Some(pod)) if !pod.has(family) => return Missing::Address(pod.reference.clone()),
+                _ => {}
+            }
+        }
+        Missing::CommonFamily
+    }
+
+    /// The Pod that an end is, or `Some(None)` if it is outside; `None` if there is no such Pod.
+    #[inline(always)]
+    fn pod_of(&self, endpoint: &Endpoint<'_>) -> Option<Option<(PodId, &PodEntry)>> {
         match endpoint {
-            Endpoint::Pod { namespace, name } => match self.pods.get_key_value(&PodRef(namespace, name)) {
-                Some(found) => Ok(Some(found)),
-                None => Err(Missing::Pod(ObjectRef::new(namespace, name))),
-            },
+            Endpoint::Pod { namespace, name } => self.pods.find(namespace, name).map(Some),
             Endpoint::Address(ip) => {
-                let holder = self.by_address.get(&ip).and_then(|pods| pods.first());
-                Ok(holder.and_then(|pod| self.pods.get_key_value(pod)))
+                let holder = self.by_address.get(ip).and_then(|pods| pods.first());
+                Some(holder.and_then(|id| Some((*id, self.pods.get(*id)?))))
             }
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn end<'a>(
-        &'a self,
-        pod: Option<(&'a ObjectRef, &'a PodEntry)>,
-        ip: Option<IpAddr>,
+        &self,
+        endpoint: &'a Endpoint<'a>,
+        pod: Option<(PodId, &PodEntry)>,
         family: Family,
-    ) -> Result<End<'a>, Missing> {
-        if ip.is_some_and(|ip| Family::of(ip) != family) {
-            return Err(Missing::CommonFamily);
+    ) -> Option<End<'a>> {
+        if let Endpoint::Address(ip) = endpoint
+            && Family::of(*ip) != family
+        {
+            return None;
         }
-        let Some((reference, entry)) = pod else {
-            let ip = ip.ok_or(Missing::CommonFamily)?;
-            let peer = self.outside_peer(ip).unwrap_or(PeerId::MAX);
-            return Ok(End { kind: None, rows: NO_ROWS, peer, pod: None, named: Some(ip), family });
+        let place = match (pod, endpoint) {
+            (Some((_, pod)), _) => self.places.get(pod.ident(family) as usize)?,
+            (None, Endpoint::Address(ip)) => self.outside(*ip).unwrap_or(&NO_PLACE),
+            (None, Endpoint::Pod { .. }) => return None,
         };
-        let ident = entry.idents.get(family as usize).copied().flatten();
-        let Some(peer) = ident.and_then(|id| self.ident_peers.get(id as usize)).copied() else {
-            return Err(Missing::Address(reference.clone()));
-        };
-        let rows = self.kind_rows.get(entry.kind as usize).copied().unwrap_or(NO_ROWS);
-        Ok(End { kind: Some(entry.kind), rows, peer, pod, named: ip, family })
+        Some(End { endpoint, place: *place, pod: pod.map(|(id, _)| id), family })
+    }
+
+    fn outside(&self, ip: IpAddr) -> Option<&Place> {
+        self.places.get(*self.ident_ids.get(&(None, self.zones.of(ip)))? as usize)
     }
 
     /// The kind of an end, if it is a Pod.
     pub(crate) fn kind_of(&self, end: &End<'_>) -> Option<&Kind> {
-        self.kinds.get(end.kind?)
+        self.kinds.get(self.pods.get(end.pod?)?.kind)
+    }
+
+    /// The address of an end in the flow's family.
+    pub(crate) fn address_of(&self, end: &End<'_>) -> Option<IpAddr> {
+        if let Endpoint::Address(ip) = end.endpoint {
+            return Some(*ip);
+        }
+        let addresses = &self.pods.facts(end.pod?)?.addresses;
+        addresses.iter().find(|ip| Family::of(**ip) == end.family).copied()
     }
 
     /// The named ports of an end; an address outside has none.
@@ -182,12 +206,12 @@ impl Engine {
         self.kind_of(end).filter(|kind| !kind.is_host()).map_or(&[], |kind| &kind.key.ports)
     }
 
-    #[inline]
+    #[inline(always)]
     fn egress(&self, from: &End<'_>, to: &End<'_>, traffic: Traffic) -> Found<'_> {
         self.found(from, to, traffic, |rows| rows.egress)
     }
 
-    #[inline]
+    #[inline(always)]
     fn ingress(&self, from: &End<'_>, to: &End<'_>, traffic: Traffic) -> Found<'_> {
         if self.options.own_node == OwnNode::Allowed && self.is_own_node(to, from) {
             return Found::OwnNode;
@@ -195,7 +219,7 @@ impl Engine {
         self.found(to, from, traffic, |rows| rows.ingress)
     }
 
-    #[inline]
+    #[inline(always)]
     fn found(
         &self,
         subject: &End<'_>,
@@ -203,17 +227,17 @@ impl Engine {
         traffic: Traffic,
         row: impl Fn(Rows) -> RowId,
     ) -> Found<'_> {
-        if subject.rows == NO_ROWS {
+        if subject.place.rows == NO_ROWS {
             return Found::NotSubject;
         }
-        if let (Some((subject, _)), Some((peer, _))) = (subject.pod, peer.pod)
-            && core::ptr::eq(subject, peer)
+        if subject.pod == peer.pod
+            && subject.pod.is_some()
             && self.options.self_traffic == SelfTraffic::Allowed
         {
             return Found::SelfTraffic;
         }
-        match self.rows.get(row(subject.rows)) {
-            Some(row) => Found::Code(row, row.code(peer.peer, traffic.key())),
+        match self.rows.get(row(subject.place.rows)) {
+            Some(row) => Found::Code(row, row.code(peer.place.peers, traffic.key())),
             None => Found::NotSubject,
         }
     }
@@ -221,12 +245,13 @@ impl Engine {
     /// "Traffic is allowed to a pod if [...] the traffic source is the pod's local node" (NetworkPolicySpec).
     #[inline]
     fn is_own_node(&self, pod: &End<'_>, source: &End<'_>) -> bool {
-        if source.rows != NO_ROWS {
+        if source.place.rows != NO_ROWS {
             return false;
         }
-        let (Some((_, pod)), Some(ip)) = (pod.pod, source.address()) else { return false };
-        pod.facts.hosts.contains(&ip)
-            || self.nodes.get(&pod.facts.node).is_some_and(|node| node.addresses.contains(&ip))
+        let facts = pod.pod.and_then(|id| self.pods.facts(id));
+        let (Some(facts), Some(ip)) = (facts, self.address_of(source)) else { return false };
+        facts.hosts.contains(&ip)
+            || self.nodes.get(&facts.node).is_some_and(|node| node.addresses.contains(&ip))
     }
 }
 
@@ -239,10 +264,10 @@ impl Engine {
             Found::SelfTraffic => Reason::SelfTraffic,
             Found::OwnNode => Reason::OwnNode,
             Found::Code(row, code) => match row.branches(code).filter(|_| code.verdict() == UNKNOWN) {
-                None => self.reason(row, code, peer.peer, traffic),
+                None => self.reason(row, code, peer.peer(), traffic),
                 Some((allow, deny)) => Reason::Undetermined {
-                    allow: Box::new(self.reason(row, allow, peer.peer, traffic)),
-                    deny: Box::new(self.reason(row, deny, peer.peer, traffic)),
+                    allow: Box::new(self.reason(row, allow, peer.peer(), traffic)),
+                    deny: Box::new(self.reason(row, deny, peer.peer(), traffic)),
                     missing: self.missing(row, subject, peer),
                 },
             },
@@ -309,10 +334,11 @@ impl Engine {
         };
         missing.extend(undeclared(subject).map(Missing::Namespace));
         missing.extend(undeclared(peer).map(Missing::Namespace));
-        if let Some((pod, _)) = peer.pod.filter(|(_, pod)| pod.primary.is_none()) {
-            missing.push(Missing::Address(pod.clone()));
+        let pod = peer.pod.and_then(|id| self.pods.get(id));
+        if let Some(pod) = pod.filter(|pod| pod.primary.is_none()) {
+            missing.push(Missing::Address(pod.reference.clone()));
         }
-        if let Some(peer) = self.peers.get(peer.peer) {
+        if let Some(peer) = self.peers.get(peer.peer()) {
             let maybe =
                 peer.key.terms.iter().filter(|code| code.is_maybe() && row.terms.contains(&code.id()));
             missing.extend(maybe.filter_map(|code| match &self.terms.get(code.id())?.term {

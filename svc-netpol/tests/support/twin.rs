@@ -115,6 +115,12 @@ impl World {
         pod.spec.host_network && self.options.host_network == HostNetwork::IsNode
     }
 
+    /// Whether an end is given by an address that a Pod has.
+    pub(crate) fn is_of_a_pod(&self, end: Endpoint<'_>) -> bool {
+        let Endpoint::Address(ip) = end else { return false };
+        self.pods().any(|(_, pod)| !self.is_host(pod) && pod.addresses().any(|a| a == ip))
+    }
+
     /// Both sides of a connection, or who can't be told.
     pub(crate) fn decide(
         &self,

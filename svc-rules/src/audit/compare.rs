@@ -1,68 +1,102 @@
 //! Comparing the rules of one chain.
 
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
+use core::hash::Hash;
 
-use smol_str::SmolStr;
-
-use crate::xtables::{Match, Rule};
+use foldhash::fast::FixedState;
+use indexmap::IndexMap;
 
 /// How a chain differs from what it should be.
-pub(super) enum Difference<'a> {
-    Missing(&'a Rule),
-    Unexpected(&'a Rule),
-    Misplaced(&'a Rule),
+#[derive(Debug, PartialEq)]
+pub(super) enum Difference<'a, R> {
+    Missing(&'a R),
+    Unexpected(&'a R),
+    Misplaced(&'a R),
 }
 
-/// Whether both rules do the same, whatever their comments and counters.
-pub(super) fn same(a: &Rule, b: &Rule) -> bool {
-    let is_comment = |found: &&Match| !matches!(found, Match::Comment(_));
-    a.source == b.source
-        && a.destination == b.destination
-        && a.in_interface == b.in_interface
-        && a.out_interface == b.out_interface
-        && a.transport == b.transport
-        && a.fragment == b.fragment
-        && a.target == b.target
-        && a.matches.iter().filter(is_comment).eq(b.matches.iter().filter(is_comment))
+/// Which rules of a chain have a place.
+#[derive(Clone, Copy)]
+pub(super) enum Order<'f, R> {
+    /// Each has.
+    Fixed,
+    /// Each rule is for one destination, so their order does not matter, except that these come last.
+    Last(&'f dyn Fn(&R) -> bool),
 }
 
-/// Chains in which every rule is for one destination, so that their order does not matter. The rules that lead on from
-/// nat `KUBE-SERVICES` to the node ports must come last, and are compared in order.
-fn is_dispatch(chain: &str) -> bool {
-    matches!(chain, "KUBE-SERVICES" | "KUBE-NODEPORTS" | "KUBE-EXTERNAL-SERVICES" | "KUBE-PROXY-FIREWALL")
-}
-
-fn leads_on(rule: &Rule) -> bool {
-    rule.target.as_ref().and_then(|target| target.chain()).is_some_and(|chain| chain == "KUBE-NODEPORTS")
-}
-
-pub(super) fn chains<'a>(name: &str, wanted: &'a [Rule], found: &'a [Rule]) -> Vec<Difference<'a>> {
-    if wanted.len() == found.len() && wanted.iter().zip(found).all(|(wanted, found)| same(wanted, found)) {
+/// How the rules found differ from those wanted; `key` is the same for rules that do the same. Takes time in
+/// proportion to the number of rules.
+pub(super) fn rules<'a, R, K: Hash + Eq>(
+    wanted: &'a [R],
+    found: &'a [R],
+    order: Order<'_, R>,
+    key: impl Fn(&'a R) -> K,
+) -> Vec<Difference<'a, R>> {
+    let keys: Vec<K> = found.iter().map(&key).collect();
+    if wanted.len() == found.len() && wanted.iter().zip(&keys).all(|(wanted, found)| key(wanted) == *found) {
         return Vec::new();
     }
-    let mut left: Vec<(usize, &Rule)> = found.iter().enumerate().collect();
+    let mut left: IndexMap<K, VecDeque<(usize, &R)>, FixedState> = IndexMap::default();
+    for (key, found) in keys.into_iter().zip(found.iter().enumerate()) {
+        left.entry(key).or_default().push_back(found);
+    }
+    // From where on only those stand that come last.
+    let end = match order {
+        Order::Fixed => 0,
+        Order::Last(is_last) => found.iter().rposition(|rule| !is_last(rule)).map_or(0, |place| place + 1),
+    };
     let mut differences = Vec::new();
     let mut last = 0;
-    let end = found.iter().filter(|rule| !leads_on(rule)).count();
     for rule in wanted {
-        match left.iter().position(|(_, found)| same(found, rule)) {
-            None => differences.push(Difference::Missing(rule)),
-            Some(at) => {
-                let (place, found) = left.remove(at);
-                let misplaced = if is_dispatch(name) { leads_on(rule) && place < end } else { place < last };
-                if misplaced {
-                    differences.push(Difference::Misplaced(found));
-                }
-                last = last.max(place);
-            }
+        let Some((place, found)) = left.get_mut(&key(rule)).and_then(VecDeque::pop_front) else {
+            differences.push(Difference::Missing(rule));
+            continue;
+        };
+        let misplaced = match order {
+            Order::Fixed => place < last,
+            Order::Last(is_last) => is_last(rule) && place < end,
+        };
+        if misplaced {
+            differences.push(Difference::Misplaced(found));
         }
+        last = last.max(place);
     }
-    differences.extend(left.into_iter().map(|(_, rule)| Difference::Unexpected(rule)));
+    let mut unexpected: Vec<_> = left.into_values().flatten().collect();
+    unexpected.sort_by_key(|(place, _)| *place);
+    differences.extend(unexpected.into_iter().map(|(_, rule)| Difference::Unexpected(rule)));
     differences
 }
 
-/// The Service port that a comment of the proxy names: its only word with a slash.
-pub(super) fn service_in_comment(rule: &Rule) -> Option<SmolStr> {
-    let comment = rule.comment()?;
-    comment.split(' ').find(|word| word.contains('/')).map(SmolStr::from)
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+
+    fn differences(wanted: &str, found: &str, order: Order<'_, u8>) -> Vec<(char, char)> {
+        let letter = |rule: &u8| char::from(*rule);
+        rules(wanted.as_bytes(), found.as_bytes(), order, |rule| *rule)
+            .into_iter()
+            .map(|difference| match difference {
+                Difference::Missing(rule) => ('-', letter(rule)),
+                Difference::Unexpected(rule) => ('+', letter(rule)),
+                Difference::Misplaced(rule) => ('~', letter(rule)),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn each_rule_is_matched_once() {
+        assert_eq!(differences("abc", "abc", Order::Fixed), []);
+        assert_eq!(differences("abb", "ab", Order::Fixed), [('-', 'b')]);
+        assert_eq!(differences("ab", "xabb", Order::Fixed), [('+', 'x'), ('+', 'b')]);
+        assert_eq!(differences("abc", "cab", Order::Fixed), [('~', 'c')]);
+    }
+
+    #[test]
+    fn a_dispatch_chain_has_no_order_but_its_end() {
+        let last: &dyn Fn(&u8) -> bool = &|rule| *rule == b'z';
+        assert_eq!(differences("abz", "baz", Order::Last(last)), []);
+        assert_eq!(differences("abz", "bza", Order::Last(last)), vec![('~', 'z')]);
+        assert_eq!(differences("abz", "b", Order::Last(last)), [('-', 'a'), ('-', 'z')]);
+    }
 }

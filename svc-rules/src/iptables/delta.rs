@@ -9,7 +9,7 @@ use core::ops::Range;
 
 use super::chain::{Chain, Table};
 use super::index::Counts;
-use super::rules::{Lines, Port, Rules, Sink};
+use super::rules::{Lines, Port, Rules, Sink, sorted_chains};
 use super::text::Text;
 
 /// Rules set aside to be compared, grouped by chain.
@@ -28,14 +28,20 @@ impl Sink for Collected {
 }
 
 impl Collected {
-    /// Collects all rules of `ports`, forgetting what was there.
-    fn collect(&mut self, rules: &Rules, ports: &[Port]) {
+    /// Collects the rules of `ports`, forgetting what was there. Left out are the chains of endpoints that the same
+    /// port has among `others`, too: they hold the same rules.
+    fn collect(&mut self, rules: &Rules, ports: &[Port], others: &[Port]) {
         self.bodies.clear();
         self.rules.clear();
         for port in ports {
             rules.filter(port, self);
             rules.dispatch(port, self);
-            rules.service(port, self);
+            rules.traffic(port, self);
+            let twin = others
+                .iter()
+                .find(|other| other.plan.service == port.plan.service && other.comments == port.comments);
+            let same = twin.map(Port::sorted_endpoint_hashes).unwrap_or_default();
+            rules.endpoints(port, |hash| same.binary_search(&hash).is_err(), self);
         }
         // The sort is stable: within a chain rules keep their order.
         self.rules.sort_by_key(|(chain, _)| *chain);
@@ -81,8 +87,8 @@ impl Delta {
     /// Adds the edits that turn the rules of `old` into those of `new`, for one Service. `before` counts the rules of
     /// the Services before it in the shared chains. Chains that only `old` has are left to be deleted later.
     pub(super) fn service(&mut self, rules: &Rules, old: &[Port], new: &[Port], before: &Counts) {
-        self.old.collect(rules, old);
-        self.new.collect(rules, new);
+        self.old.collect(rules, old, new);
+        self.new.collect(rules, new, old);
         self.chains.clear();
         let chains = self.old.rules.iter().chain(&self.new.rules).map(|rule| rule.0);
         self.chains.extend(chains);
@@ -90,11 +96,10 @@ impl Delta {
         self.chains.dedup();
 
         // A chain must exist before a rule can jump to it.
-        let mut has = old_chains(old);
+        let had = sorted_chains(old);
         for port in new {
             port.for_each_chain(|chain| {
-                if !has.contains(&chain) {
-                    has.push(chain);
+                if had.binary_search(&chain).is_err() {
                     Lines(&mut self.nat).chain(Chain::Service(chain));
                 }
             });
@@ -121,14 +126,6 @@ impl Delta {
             edit(chain, first, old_bodies, new_bodies, out);
         }
     }
-}
-
-fn old_chains(ports: &[Port]) -> Vec<super::chain::ServiceChain> {
-    let mut chains = Vec::new();
-    for port in ports {
-        port.for_each_chain(|chain| chains.push(chain));
-    }
-    chains
 }
 
 /// Turns one list of rules into another; `first` rules of others come before them in the chain.

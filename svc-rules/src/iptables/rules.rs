@@ -5,15 +5,15 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::fmt::Write;
 use core::net::IpAddr;
 
 use svc_endpoints::view::{NoEndpoints, Policy};
 use svc_model::IpFamily;
 
 use super::chain::{Chain, ChainHash, ChainKind, ServiceChain, SharedChain};
+use super::common::{Marked, local_traffic};
 use super::text::Text;
-use crate::config::{LocalDetector, NodePortAddresses, ProxyConfig};
+use crate::config::{NodePortAddresses, ProxyConfig};
 use crate::plan::{Endpoint, PortPlan, protocol_word};
 
 /// Whether rules that exist once per endpoint carry a comment. The reference leaves it out in large clusters.
@@ -41,25 +41,27 @@ impl Port {
             .filter(|k| k.plan.service.name == service.name && k.plan.service.protocol == service.protocol);
         let hash =
             known.map_or_else(|| ChainHash::of_port(&service.name, service.protocol), |known| known.hash);
-        // Both lists are sorted alike, so that a step through the old one finds each survivor.
-        let mut old = known.into_iter().flat_map(Self::hashed_endpoints).peekable();
+        let mut known = Known::new(known);
         let mut text = Vec::with_capacity(48);
         let endpoint_hashes = plan
             .endpoints
             .iter()
             .map(|endpoint| {
-                let key = (endpoint.ip, endpoint.port);
-                let mut ahead = old.clone();
-                if let Some((_, hash)) = ahead.find(|(old, _)| (old.ip, old.port) == key) {
-                    old = ahead;
-                    return hash;
-                }
-                text.clear();
-                text.socket(endpoint.ip, endpoint.port);
-                ChainHash::of_endpoint(&service.name, service.protocol, &text)
+                known.hash(endpoint).unwrap_or_else(|| {
+                    text.clear();
+                    text.socket(endpoint.ip, endpoint.port);
+                    ChainHash::of_endpoint(&service.name, service.protocol, &text)
+                })
             })
             .collect();
         Self { hash, endpoint_hashes, comments, plan }
+    }
+
+    /// The chains of endpoints, in an order to search in.
+    pub(super) fn sorted_endpoint_hashes(&self) -> Vec<ChainHash> {
+        let mut hashes = self.endpoint_hashes.to_vec();
+        hashes.sort_unstable();
+        hashes
     }
 
     fn hashed_endpoints(&self) -> impl Iterator<Item = (&Endpoint, ChainHash)> + Clone {
@@ -111,6 +113,49 @@ impl Port {
     }
 }
 
+/// The chains of all `ports`, in an order to search in.
+pub(super) fn sorted_chains(ports: &[Port]) -> Vec<ServiceChain> {
+    let mut chains = Vec::with_capacity(ports.iter().map(|port| port.endpoint_hashes.len() + 4).sum());
+    for port in ports {
+        port.for_each_chain(|chain| chains.push(chain));
+    }
+    chains.sort_unstable();
+    chains
+}
+
+/// The names that a port's endpoints already have.
+struct Known<'a> {
+    port: Option<&'a Port>,
+    /// Where the next endpoint stands, if it is a survivor with nothing gone before it: both lists are sorted alike.
+    next: usize,
+    /// Made when that fails for the first time.
+    sorted: Vec<(IpAddr, u16, usize)>,
+}
+
+impl<'a> Known<'a> {
+    fn new(port: Option<&'a Port>) -> Self {
+        Self { port, next: 0, sorted: Vec::new() }
+    }
+
+    fn hash(&mut self, endpoint: &Endpoint) -> Option<ChainHash> {
+        let port = self.port?;
+        let key = (endpoint.ip, endpoint.port);
+        let is_next = port.plan.endpoints.get(self.next).is_some_and(|old| (old.ip, old.port) == key);
+        if !is_next {
+            if self.sorted.is_empty() {
+                let old = port.plan.endpoints.iter().enumerate();
+                self.sorted = old.map(|(at, old)| (old.ip, old.port, at)).collect();
+                self.sorted.sort_unstable();
+            }
+            let at = self.sorted.binary_search_by(|old| (old.0, old.1).cmp(&key)).ok()?;
+            self.next = self.sorted.get(at)?.2;
+        }
+        let hash = port.endpoint_hashes.get(self.next).copied();
+        self.next += 1;
+        hash
+    }
+}
+
 /// Takes the rules one by one.
 pub(super) trait Sink {
     /// A rule at the end of `chain`; `write` appends everything behind `-A CHAIN `.
@@ -144,9 +189,8 @@ impl Sink for Lines<'_> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Rules {
     family: IpFamily,
-    mark: String,
+    marked: Marked,
     masquerade_all: bool,
-    random_fully: bool,
     node_ip: Option<IpAddr>,
     /// The match for traffic from local Pods, and the one for all other traffic.
     local: Option<(String, String)>,
@@ -160,18 +204,6 @@ pub(super) struct Rules {
 
 impl Rules {
     pub(super) fn new(config: &ProxyConfig) -> Self {
-        let word = |text: &str| {
-            let mut both = (String::new(), String::new());
-            let _ = write!(both.0, "{text}");
-            let _ = write!(both.1, "! {text}");
-            both
-        };
-        let local = match &config.local_detector {
-            LocalDetector::Cidr(cidr) => Some(word(&alloc::format!("-s {cidr}"))),
-            LocalDetector::Bridge(name) => Some(word(&alloc::format!("-i {name}"))),
-            LocalDetector::InterfacePrefix(prefix) => Some(word(&alloc::format!("-i {prefix}+"))),
-            LocalDetector::None => None,
-        };
         let node_port_ips = match &config.node_port_addresses {
             NodePortAddresses::All => None,
             NodePortAddresses::Within(nets) => {
@@ -190,11 +222,10 @@ impl Rules {
         };
         Self {
             family: config.family,
-            mark: alloc::format!("{:#010x}", config.masquerade_mark),
+            marked: Marked::new(config),
             masquerade_all: config.masquerade_all,
-            random_fully: config.random_fully,
             node_ip: config.node_ip.filter(|ip| IpFamily::of(*ip) == config.family),
-            local,
+            local: local_traffic(&config.local_detector),
             opens_localhost: config.opens_localhost(),
             counts_localhost: config.counts_localhost_node_ports,
             drops_invalid: (!config.conntrack_tcp_be_liberal).then_some(config.counts_invalid_drops),
@@ -241,40 +272,19 @@ impl Rules {
                 w.text("-j DROP");
             });
         }
-        sink.rule(chain, |w| {
-            w.text("-m comment --comment \"kubernetes forwarding rules\" -m mark --mark ");
-            w.text(&self.mark).text("/").text(&self.mark).text(" -j ACCEPT");
-        });
-        sink.rule(chain, |w| {
-            w.text("-m comment --comment \"kubernetes forwarding conntrack rule\"")
-                .text(" -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT");
-        });
+        self.marked.forward(|write| sink.rule(chain, write));
     }
 
     /// Rules of the nat table that come before those of the Services.
     pub(super) fn nat_head(&self, sink: &mut impl Sink) {
         let postrouting = Chain::Shared(SharedChain::Postrouting);
-        sink.rule(postrouting, |w| {
-            w.text("-m mark ! --mark ").text(&self.mark).text("/").text(&self.mark).text(" -j RETURN");
-        });
-        // The mark is cleared so that the packet is not masqueraded again if it goes through the stack twice.
-        sink.rule(postrouting, |w| {
-            w.text("-j MARK --xor-mark ").text(&self.mark);
-        });
-        sink.rule(postrouting, |w| {
-            w.text("-m comment --comment \"kubernetes service traffic requiring SNAT\" -j MASQUERADE");
-            if self.random_fully {
-                w.text(" --random-fully");
-            }
-        });
+        self.marked.postrouting(|write| sink.rule(postrouting, write));
         self.mark_masq(sink);
     }
 
     /// The rule that marks packets to be masqueraded.
     pub(super) fn mark_masq(&self, sink: &mut impl Sink) {
-        sink.rule(Chain::Shared(SharedChain::MarkMasq), |w| {
-            w.text("-j MARK --or-mark ").text(&self.mark);
-        });
+        sink.rule(Chain::Shared(SharedChain::MarkMasq), |w| self.marked.mark_masq(w));
     }
 
     /// Rules of the nat table that come after those of the Services.
@@ -407,7 +417,7 @@ impl Rules {
     /// The rules in a port's own chains.
     pub(super) fn service(&self, port: &Port, sink: &mut impl Sink) {
         self.traffic(port, sink);
-        self.endpoints(port, sink);
+        self.endpoints(port, |_| true, sink);
     }
 
     /// Those in the chains that lead to endpoints.
@@ -543,15 +553,16 @@ impl Rules {
         }
     }
 
-    /// Those in the chains of single endpoints.
-    pub(super) fn endpoints(&self, port: &Port, sink: &mut impl Sink) {
+    /// Those in the chains of single endpoints, of which `wanted` picks. They depend on nothing but the Service port,
+    /// whether there are comments, and the endpoint's address.
+    pub(super) fn endpoints(&self, port: &Port, wanted: impl Fn(ChainHash) -> bool, sink: &mut impl Sink) {
         let service = &port.plan.service;
         let comment = |w: &mut Vec<u8>| {
             if port.comments == Comments::All {
                 w.text("-m comment --comment ").text(service.name.as_safe_str()).text(" ");
             }
         };
-        for (endpoint, hash) in port.hashed_endpoints() {
+        for (endpoint, hash) in port.hashed_endpoints().filter(|(_, hash)| wanted(*hash)) {
             let chain = ServiceChain { hash, kind: ChainKind::Endpoint };
             // An endpoint that reaches itself through the Service must see an address that it answers through
             // the node.

@@ -8,16 +8,16 @@ use core::mem;
 use core::num::NonZeroUsize;
 
 use smol_str::SmolStr;
-use svc_endpoints::view::{PortKey, SliceCache, ViewChanges, Viewpoint};
-use svc_model::{ObjectRef, Protocol, Service};
+use svc_endpoints::view::{SliceCache, ViewChanges, Viewpoint};
+use svc_model::{ObjectRef, Service};
 
 use super::chain::{Chain, ChainKind, ServiceChain, SharedChain};
 use super::delta::Delta;
 use super::index::Index;
-use super::rules::{Comments, Lines, Port, Rules};
+use super::rules::{Comments, Lines, Port, Rules, sorted_chains};
 use super::text::Text;
 use crate::config::ProxyConfig;
-use crate::plan::{ConntrackCleanup, Frontend, PortPlan, ServicePort, Skipped, service_ports};
+use crate::plan::{ConntrackCleanup, PortPlan, ServicePort, Skipped, service_ports};
 
 /// How much of the rules a sync writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -305,17 +305,8 @@ impl Proxy {
         let known = old.iter().find(|port| {
             port.plan.service.name == service.name && port.plan.service.protocol == service.protocol
         });
-        let key = self.key(&service);
+        let key = service.key(self.config.family);
         Port::new(PortPlan::new(service, slices.port(&key), &self.viewpoint), Comments::All, known)
-    }
-
-    fn key(&self, service: &ServicePort) -> PortKey {
-        PortKey {
-            service: ObjectRef::new(service.name.namespace(), service.name.name()),
-            family: self.config.family,
-            port: SmolStr::new(service.name.port()),
-            protocol: service.protocol,
-        }
     }
 
     /// Decides on the comments of all ports that are about to be written. Others keep what they were written with:
@@ -333,9 +324,14 @@ impl Proxy {
 
     /// Finds the chains that Services had and no longer need.
     fn find_stale(&mut self, mode: Mode) {
-        for ports in self.written.values() {
-            for port in ports {
-                port.for_each_chain(|chain| _ = self.stale.insert(chain));
+        for (name, old) in &self.written {
+            let now = sorted_chains(self.index.get(name));
+            for port in old {
+                port.for_each_chain(|chain| {
+                    if now.binary_search(&chain).is_err() {
+                        self.stale.insert(chain);
+                    }
+                });
             }
         }
         if self.stale.is_empty() {
@@ -395,7 +391,7 @@ impl Proxy {
             let ports = || services.iter().copied().flatten();
             ports().for_each(|port| port.for_each_chain(|chain| lines.chain(Chain::Service(chain))));
             // In this order the tool needs about half the time.
-            ports().for_each(|port| self.rules.endpoints(port, lines));
+            ports().for_each(|port| self.rules.endpoints(port, |_| true, lines));
             ports().for_each(|port| self.rules.traffic(port, lines));
         }
         lines.0.text("COMMIT\n");
@@ -451,23 +447,9 @@ impl Proxy {
 
     fn conntrack(&self, slices: &SliceCache, mode: Mode) -> ConntrackCleanup {
         let mut cleanup = ConntrackCleanup::default();
-        for port in self.rewritten(mode).filter(|port| port.plan.service.protocol == Protocol::Udp) {
+        for port in self.rewritten(mode) {
             let service = &port.plan.service;
-            let endpoints =
-                slices.port(&self.key(service)).into_iter().flat_map(|endpoints| endpoints.iter());
-            let serving: BTreeSet<_> =
-                endpoints.filter(|endpoint| endpoint.state().serving).map(|endpoint| endpoint.ip()).collect();
-            if serving.is_empty() {
-                continue;
-            }
-            let ips =
-                service.external_ips.iter().chain(&service.load_balancer_ips).chain([&service.cluster_ip]);
-            for ip in ips {
-                cleanup.add(Frontend::Address(*ip, service.port), &serving);
-            }
-            if let Some(node_port) = service.node_port {
-                cleanup.add(Frontend::NodePort(node_port), &serving);
-            }
+            cleanup.add(service, slices.port(&service.key(self.config.family)));
         }
         cleanup
     }

@@ -46,7 +46,8 @@ impl VirtualAddress {
         }
     }
 
-    pub(super) const fn family(&self) -> Family {
+    /// The family of the packets that it answers to.
+    pub const fn family(&self) -> Family {
         match self {
             Self::Socket { address, .. } => Family::of(*address),
             Self::Mark { family, .. } => *family,
@@ -157,6 +158,11 @@ impl VirtualServer {
     pub fn servers(&self) -> impl ExactSizeIterator<Item = (SocketAddr, &RealServer)> {
         self.servers.iter().map(|(address, server)| (*address, server))
     }
+
+    /// Puts a real server behind it, in the place of one with the same address and port.
+    pub fn insert(&mut self, address: SocketAddr, server: RealServer) {
+        self.servers.insert(address, server);
+    }
 }
 
 /// All virtual servers of a kernel.
@@ -181,6 +187,11 @@ impl VirtualServers {
         self.services.get(address)
     }
 
+    /// Adds a virtual server, in the place of the one that answers to the same.
+    pub fn insert(&mut self, address: VirtualAddress, server: VirtualServer) {
+        self.services.insert(address, server);
+    }
+
     /// The text of `ipvsadm -Sn`. Thresholds are not in it.
     pub fn save(&self) -> String {
         let mut out = String::new();
@@ -193,16 +204,22 @@ impl VirtualServers {
 }
 
 impl VirtualServer {
-    fn write(&self, address: &VirtualAddress, out: &mut String) -> fmt::Result {
-        write!(out, "-A {address} -s {}", self.scheduler)?;
+    /// Its options as `ipvsadm -Sn` writes them behind its address, of this family: `-s rr -p 10800`.
+    pub fn declaration(&self, family: Family) -> String {
+        let mut out = String::new();
+        // Writing to a String cannot fail.
+        let _ = self.write_options(family, &mut out);
+        out
+    }
+
+    fn write_options(&self, family: Family, out: &mut String) -> fmt::Result {
+        write!(out, "-s {}", self.scheduler)?;
         if let Some(Persistence { seconds, prefix }) = self.persistence {
             write!(out, " -p {seconds}")?;
-            let family = address.family();
-            if prefix < family.bits() {
-                match family {
-                    Family::V4 => write!(out, " -M {}", mask(prefix))?,
-                    Family::V6 => write!(out, " -M {prefix}")?,
-                }
+            match family {
+                Family::V4 if prefix < 32 => write!(out, " -M {}", mask(prefix))?,
+                Family::V6 if prefix < 128 => write!(out, " -M {prefix}")?,
+                _ => {}
             }
         }
         if let Some(engine) = &self.engine {
@@ -214,6 +231,12 @@ impl VirtualServer {
         if self.one_packet {
             out.push_str(" -o");
         }
+        Ok(())
+    }
+
+    fn write(&self, address: &VirtualAddress, out: &mut String) -> fmt::Result {
+        write!(out, "-A {address} ")?;
+        self.write_options(address.family(), out)?;
         out.push('\n');
         for (server, RealServer { method, weight, .. }) in &self.servers {
             write!(out, "-a {address} -r {server} ")?;

@@ -81,6 +81,8 @@ impl Backend for VirtualServers {
                 flow.affinity.push(AffinityUpdate {
                     list: list(server),
                     address: client,
+                    rest: SmolStr::default(),
+                    timeout: None,
                     action: AffinityAction::Remember,
                 });
             }

@@ -11,7 +11,7 @@ use super::model::{
     Table, TableFamily, TableKey, Tuple,
 };
 use super::print::tuple_text;
-use super::rule::{expression, name, next, rule, tuple, unexpected, verdict};
+use super::rule::{duration, expression, name, next, rule, tuple, unexpected, verdict};
 use super::value;
 use super::words::Words;
 use crate::outcome::Hook;
@@ -267,7 +267,10 @@ fn skip_block(words: &mut Words<'_>) -> Result<()> {
 }
 
 /// Reads `{ OPTION VALUE ; .. }`, if it is there; `take` reads the value of an option, or says that it is none.
-fn options(words: &mut Words<'_>, take: &mut dyn FnMut(&str, &mut Words<'_>) -> Result<bool>) -> Result<()> {
+pub(super) fn options(
+    words: &mut Words<'_>,
+    take: &mut dyn FnMut(&str, &mut Words<'_>) -> Result<bool>,
+) -> Result<()> {
     if !words.take_if("{") {
         return Ok(());
     }
@@ -314,7 +317,7 @@ fn chain(table: &mut Table, verb: Verb, name: &str, words: &mut Words<'_>) -> Re
     }
 }
 
-fn chain_option(chain: &mut Chain, option: &str, words: &mut Words<'_>) -> Result<bool> {
+pub(super) fn chain_option(chain: &mut Chain, option: &str, words: &mut Words<'_>) -> Result<bool> {
     match option {
         "type" => chain.base = Some(base(words)?),
         "policy" => {
@@ -415,8 +418,6 @@ fn set(table: &mut Table, verb: Verb, name: &str, words: &mut Words<'_>) -> Resu
                     Err(Kind::Exists { what: "set", name: name.into() })
                 }
                 Some(old) => {
-                    // As Linux does since sets can be updated (6.5): the timeout is the new one.
-                    old.timeout = new.timeout.or(old.timeout);
                     old.elements.extend(new.elements);
                     old.ranges = count_ranges(old);
                     Ok(())
@@ -450,12 +451,13 @@ fn count_ranges(set: &Set) -> usize {
     set.elements.keys().filter(|key| is_range(key)).count()
 }
 
-fn set_options(words: &mut Words<'_>) -> Result<Set> {
+pub(super) fn set_options(words: &mut Words<'_>) -> Result<Set> {
     let mut set = Set {
         key: Vec::new(),
         value: None,
         flags: SetFlags::default(),
         timeout: None,
+        like: None,
         size: None,
         comment: None,
         elements: Map::default(),
@@ -479,12 +481,19 @@ fn set_option(set: &mut Set, option: &str, words: &mut Words<'_>) -> Result<bool
             set.value = if words.take_if(":") { Some(types(words)?) } else { None };
         }
         "typeof" => {
-            set.key = expression(words)?.types();
+            let key = expression(words)?;
+            set.key = key.types();
+            let mut like = None;
             if words.take_if(":") {
-                let verdict = words.take_if("verdict");
-                set.value =
-                    Some(if verdict { [DataType::Verdict].into() } else { expression(words)?.types() });
+                if words.take_if("verdict") {
+                    set.value = Some([DataType::Verdict].into());
+                } else {
+                    let value = expression(words)?;
+                    set.value = Some(value.types());
+                    like = Some(value);
+                }
             }
+            set.like = Some((key, like));
         }
         "flags" => loop {
             let word = next(words, option)?;
@@ -524,11 +533,6 @@ fn set_option(set: &mut Set, option: &str, words: &mut Words<'_>) -> Result<bool
         _ => return Ok(false),
     }
     Ok(true)
-}
-
-fn duration(words: &mut Words<'_>, after: &str) -> Result<core::time::Duration> {
-    let word = next(words, after)?;
-    value::duration(word.text).ok_or_else(|| Kind::Value { what: "duration".into(), value: word.text.into() })
 }
 
 fn types(words: &mut Words<'_>) -> Result<Vec<DataType>> {

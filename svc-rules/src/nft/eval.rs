@@ -4,6 +4,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::model::{Data, Datum, End, Expression, MapRef, Operand, Set, Table, Tuple, Verdict, covers};
+use super::print::tuple_text;
 use super::value::CT_STATUS;
 use crate::host::{AddressType, Egress, Host};
 use crate::outcome::Unknown;
@@ -74,6 +75,9 @@ fn single(expression: &Expression, flow: &Flow, host: &Host) -> Evaluated<Option
     Ok(match expression {
         Expression::Address(family, end) => {
             Some(address(end)).filter(|a| family.sees(*a)).map(Datum::Address)
+        }
+        Expression::Original(family, end) => {
+            Some(flow.original(*end)).filter(|a| family.sees(*a)).map(Datum::Address)
         }
         Expression::L4Proto => Some(Datum::Number(packet.transport.0.into())),
         Expression::Protocol(family) => {
@@ -162,9 +166,11 @@ pub(super) fn is_member(
 
 /// Whether a rule has put the client into the set, and its time is not over.
 fn is_remembered(name: &str, set: &Set, value: &[Datum], flow: &Flow, host: &Host) -> bool {
-    let [Datum::Address(address)] = value else { return false };
-    flow.last_seen(name, *address, host)
-        .is_some_and(|at| set.timeout.is_none_or(|timeout| host.now.saturating_sub(at) < timeout))
+    let Some((Datum::Address(address), rest)) = value.split_first() else { return false };
+    let rest = tuple_text(rest, set.key.get(1..).unwrap_or_default());
+    flow.remembered(name, *address, &rest, host).is_some_and(|seen| {
+        seen.timeout.or(set.timeout).is_none_or(|timeout| host.now.saturating_sub(seen.at) < timeout)
+    })
 }
 
 fn find<'a>(table: &'a Table, name: &smol_str::SmolStr, key: &[Datum]) -> Evaluated<Option<&'a Data>> {

@@ -1,4 +1,4 @@
-//! Reading `nft -j list ruleset`.
+//! Reading `nft -j list ruleset`, and what goes into `nft -j -f`.
 //!
 //! Each object is put into nft's own words and those are carried out, so that what a rule means is decided in one place.
 
@@ -40,7 +40,7 @@ pub enum JsonError {
 type Text = Result<String, SmolStr>;
 
 impl Ruleset {
-    /// Reads the text of `nft -j list ruleset`.
+    /// Reads the text of `nft -j list ruleset`, or of [`to_json`](super::to_json) where it builds everything from nothing.
     ///
     /// Objects other than tables, chains, sets, maps, elements and rules are passed over. Older versions of nft leave
     /// out comments of tables and chains, and the flag `dynamic`.
@@ -75,9 +75,15 @@ impl Ruleset {
 
 /// The commands for one object: its declaration first, what it holds late.
 fn command(object: &Value, late: bool) -> Text {
-    let Some((kind, body)) = object.as_object().and_then(|object| object.iter().next()) else {
+    let Some((mut kind, mut body)) = object.as_object().and_then(|object| object.iter().next()) else {
         return Err("an object is expected".into());
     };
+    // What goes into nft says what to do with each object, and deletes nothing where all is built from nothing.
+    if kind == "add"
+        && let Some(added) = body.as_object().and_then(|object| object.iter().next())
+    {
+        (kind, body) = added;
+    }
     let Some(body) = body.as_object() else { return Ok(String::new()) };
     let family = body.get("family").and_then(Value::as_str).unwrap_or_default();
     if !matches!(family, "ip" | "ip6" | "inet") {
@@ -182,13 +188,28 @@ fn words(value: &Value, separator: &str) -> Text {
     }
 }
 
+/// Types by name, or the expressions that have them.
+fn types(value: &Value) -> Text {
+    match (value, value.get("typeof")) {
+        (_, Some(like)) => expression(like),
+        // A value of several parts is one string in older versions.
+        (Value::String(text), None) => {
+            let parts: Result<Vec<String>, SmolStr> = text.split(" . ").map(word).collect();
+            Ok(parts?.join(" . "))
+        }
+        (value, None) => words(value, " . "),
+    }
+}
+
 fn set(body: &Map<String, Value>) -> Result<Vec<String>, SmolStr> {
-    let mut kind = words(body.get("type").ok_or("`type` is missing")?, " . ")?;
+    let key = body.get("type").ok_or("`type` is missing")?;
+    let word = if key.get("typeof").is_some() { "typeof" } else { "type" };
+    let mut kind = types(key)?;
     if let Some(value) = body.get("map") {
         kind.push_str(" : ");
-        kind.push_str(&words(value, " . ")?);
+        kind.push_str(&types(value)?);
     }
-    let mut options = Vec::from([alloc::format!("type {kind}")]);
+    let mut options = Vec::from([alloc::format!("{word} {kind}")]);
     if let Some(flags) = body.get("flags") {
         options.push(alloc::format!("flags {}", words(flags, ",")?));
     }
@@ -268,7 +289,15 @@ fn expression(value: &Value) -> Text {
         "set" => elements(body.as_array().map(Vec::as_slice).unwrap_or_default())?,
         "payload" => alloc::format!("{} {}", text("protocol")?, text("field")?),
         "meta" => alloc::format!("meta {}", text("key")?),
-        "ct" => alloc::format!("ct {}", text("key")?),
+        "ct" => match body.get("dir").and_then(Value::as_str) {
+            // With an address, the key is two words.
+            Some(direction) => {
+                let key = part("key")?.as_str().unwrap_or_default();
+                let key: Result<Vec<String>, SmolStr> = key.split(' ').map(word).collect();
+                alloc::format!("ct {} {}", word(direction)?, key?.join(" "))
+            }
+            None => alloc::format!("ct {}", text("key")?),
+        },
         "fib" => alloc::format!("fib {} {}", text("flags")?, text("result")?),
         "numgen" => {
             let offset = body.get("offset").and_then(Value::as_u64).filter(|offset| *offset > 0);
@@ -314,6 +343,7 @@ fn statement(value: &Value) -> Text {
         "mangle" => alloc::format!("{} set {}", expression(part("key")?)?, expression(part("value")?)?),
         "dnat" | "snat" => {
             let address = expression(part("addr")?)?;
+            // What the words say of the family and the parts makes no difference.
             match body.get("port").map(expression).transpose()? {
                 Some(port) if address.contains(':') => alloc::format!("{name} to [{address}]:{port}"),
                 Some(port) => alloc::format!("{name} to {address}:{port}"),
@@ -334,7 +364,7 @@ fn statement(value: &Value) -> Text {
         }
         "set" => {
             let set = word(part("set")?.as_str().unwrap_or_default())?;
-            alloc::format!("{} {set} {{ {} }}", words(part("op")?, "")?, expression(part("elem")?)?)
+            alloc::format!("{} {set} {{ {} }}", words(part("op")?, "")?, element(part("elem")?)?)
         }
         "counter" => "counter".into(),
         "accept" | "drop" | "return" | "continue" | "jump" | "goto" => expression(value)?,

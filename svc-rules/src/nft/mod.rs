@@ -26,6 +26,8 @@ mod error;
 mod eval;
 #[cfg(feature = "json")]
 mod json;
+#[cfg(feature = "json")]
+mod json_print;
 mod model;
 mod print;
 mod rule;
@@ -36,6 +38,8 @@ mod words;
 pub use error::{ErrorKind, NftError};
 #[cfg(feature = "json")]
 pub use json::JsonError;
+#[cfg(feature = "json")]
+pub use json_print::to_json;
 pub use model::{
     Base, Chain, ChainKind, Comparison, Data, DataType, Datum, Element, End, Expression, MapRef, Numgen,
     Operand, Policy, Rule, Ruleset, Set, SetFlags, Statement, Table, TableFamily, Tuple, Verdict,

@@ -41,6 +41,13 @@ impl Ruleset {
     pub fn table(&self, family: TableFamily, name: &str) -> Option<&Table> {
         self.tables.get(&(family, name.into()))
     }
+
+    /// The same with only those tables.
+    #[must_use]
+    pub fn filtered(&self, keep: impl Fn(&Table) -> bool) -> Self {
+        let kept = self.tables.iter().filter(|(_, table)| keep(table));
+        Self { tables: kept.map(|(key, table)| (key.clone(), table.clone())).collect() }
+    }
 }
 
 /// Family of a table.
@@ -313,6 +320,9 @@ pub struct Set {
     pub flags: SetFlags,
     /// How long elements live.
     pub timeout: Option<Duration>,
+    /// The expressions that its types were taken from (`typeof`): of the key, and of the value in a map that gives
+    /// values. Types of no fixed length, such as that of a drawn number, can be declared in this way only.
+    pub like: Option<(Expression, Option<Expression>)>,
     /// Greatest number of elements; a dynamic set always has one.
     pub size: Option<u32>,
     /// Its comment.
@@ -341,6 +351,11 @@ impl Set {
     /// Whether there are no elements.
     pub fn is_empty(&self) -> bool {
         self.elements.is_empty()
+    }
+
+    /// The element with this very key.
+    pub fn get(&self, key: &[Datum]) -> Option<&Element> {
+        self.elements.get(key)
     }
 
     /// The element that a key of exact values is (within).
@@ -447,6 +462,8 @@ pub enum Expression {
     CtState,
     /// `ct status`.
     CtStatus,
+    /// `ct original ip daddr`, ..: an address as the connection's first packet had it when it came in.
+    Original(TableFamily, End),
     /// `fib saddr type`, `fib daddr type`.
     FibType(End),
     /// `numgen MODE mod N offset O`.
@@ -529,12 +546,16 @@ pub enum Statement {
     },
     /// `reject`.
     Reject(RejectWith),
-    /// `update @SET { KEY }` or `add @SET { KEY }`.
+    /// `ip daddr set`: writes an address into the packet. What connection tracking knows of it stays.
+    SetAddress(End, Expression),
+    /// `update @SET { KEY timeout T }` or `add @SET { KEY }`.
     Remember {
         /// The set.
         set: SmolStr,
         /// The key.
         key: Expression,
+        /// How long the element lives; without it, as the set says.
+        timeout: Option<Duration>,
         /// Whether an element that is there is given its full life again.
         refresh: bool,
     },
@@ -553,7 +574,7 @@ pub enum Statement {
 
 impl Statement {
     /// Chains that it can lead to.
-    pub(super) fn chains(&self) -> Vec<&SmolStr> {
+    pub fn chains(&self) -> Vec<&SmolStr> {
         match self {
             Self::Verdict(verdict) => verdict.chain().into_iter().collect(),
             Self::VerdictMap(_, MapRef::Inline(map)) => {
@@ -564,7 +585,7 @@ impl Statement {
     }
 
     /// Sets and maps that it consults.
-    pub(super) fn sets(&self) -> Vec<&SmolStr> {
+    pub fn sets(&self) -> Vec<&SmolStr> {
         let mut all = Vec::new();
         match self {
             Self::Match { left, right, .. } => {
@@ -579,7 +600,7 @@ impl Statement {
                     all.push(name);
                 }
             }
-            Self::Dnat(to) | Self::Snat(to) => to.sets(&mut all),
+            Self::Dnat(to) | Self::Snat(to) | Self::SetAddress(_, to) => to.sets(&mut all),
             Self::Remember { set, key, .. } | Self::Forget { set, key } => {
                 all.push(set);
                 key.sets(&mut all);
@@ -607,8 +628,10 @@ impl Expression {
     /// The types of its parts, as far as they matter for reading what it is compared with.
     pub(super) fn types(&self) -> Vec<DataType> {
         match self {
-            Self::Address(TableFamily::Ip6, _) => [DataType::Ipv6Addr].into(),
-            Self::Address(..) => [DataType::Ipv4Addr].into(),
+            Self::Address(TableFamily::Ip6, _) | Self::Original(TableFamily::Ip6, _) => {
+                [DataType::Ipv6Addr].into()
+            }
+            Self::Address(..) | Self::Original(..) => [DataType::Ipv4Addr].into(),
             Self::L4Proto | Self::Protocol(_) => [DataType::InetProto].into(),
             Self::Port(..) => [DataType::InetService].into(),
             Self::Mark(_) => [DataType::Mark].into(),

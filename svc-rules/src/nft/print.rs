@@ -51,9 +51,7 @@ impl Table {
         }
         for (name, set) in self.sets() {
             for (key, element) in set.elements() {
-                write!(out, "add element {at} {name} {{ {}", tuple_text(key, &set.key))?;
-                element.write(set, out)?;
-                out.push_str(" }\n");
+                writeln!(out, "add element {at} {name} {{ {} }}", set.element_text(key, element))?;
             }
         }
         Ok(())
@@ -61,6 +59,14 @@ impl Table {
 }
 
 impl Chain {
+    /// What follows its name where it is declared: nothing, or options in braces.
+    pub fn declaration(&self) -> String {
+        let mut out = String::new();
+        // Writing to a String cannot fail.
+        let _ = self.write_head(&mut out);
+        out.trim_start().into()
+    }
+
     fn write_head(&self, out: &mut String) -> fmt::Result {
         if self.base.is_none() && self.comment.is_none() {
             return Ok(());
@@ -86,12 +92,35 @@ impl Chain {
 }
 
 impl Set {
+    /// What follows its name where it is declared: its type and options in braces.
+    pub fn declaration(&self) -> String {
+        let mut out = String::new();
+        // Writing to a String cannot fail.
+        let _ = self.write_head(&mut out);
+        out
+    }
+
+    /// An element as it is written: its key, and in a map what it stands for.
+    pub fn element_text(&self, key: &[Datum], element: &Element) -> String {
+        let mut out = tuple_text(key, &self.key);
+        // Writing to a String cannot fail.
+        let _ = element.write(self, &mut out);
+        out
+    }
+
     fn write_head(&self, out: &mut String) -> fmt::Result {
-        out.push_str("{ type ");
-        types(&self.key, out);
-        if let Some(value) = &self.value {
-            out.push_str(" : ");
-            types(value, out);
+        match (&self.like, &self.value) {
+            (Some((key, Some(value))), _) => write!(out, "{{ typeof {key} : {value}")?,
+            (Some((key, None)), Some(_)) => write!(out, "{{ typeof {key} : verdict")?,
+            (Some((key, None)), None) => write!(out, "{{ typeof {key}")?,
+            (None, value) => {
+                out.push_str("{ type ");
+                types(&self.key, out);
+                if let Some(value) = value {
+                    out.push_str(" : ");
+                    types(value, out);
+                }
+            }
         }
         out.push_str(" ;");
         let flags = [
@@ -271,8 +300,17 @@ impl Statement {
                     if family == TableFamily::Ip6 { (Family::V6, "icmpv6") } else { (Family::V4, "icmp") };
                 write!(out, "reject with {protocol} {}", super::rule::reject_word(*with, family))
             }
-            Self::Remember { set, key, refresh } => {
-                write!(out, "{} @{set} {{ {key} }}", if *refresh { "update" } else { "add" })
+            Self::SetAddress(end, to) => {
+                let family = if family == TableFamily::Ip6 { family } else { TableFamily::Ip };
+                write!(out, "{} set {to}", Expression::Address(family, *end))
+            }
+            Self::Remember { set, key, timeout, refresh } => {
+                write!(out, "{} @{set} {{ {key}", if *refresh { "update" } else { "add" })?;
+                if let Some(timeout) = timeout {
+                    out.push_str(" timeout ");
+                    duration(*timeout, out)?;
+                }
+                out.write_str(" }")
             }
             Self::Forget { set, key } => write!(out, "delete @{set} {{ {key} }}"),
             Self::Note(text) | Self::Opaque(text) => out.write_str(text),
@@ -340,7 +378,9 @@ fn translation(verb: &str, to: &Expression, family: TableFamily, out: &mut Strin
     match to {
         Expression::Map(key, map) => {
             let family = if family == TableFamily::Ip6 { "ip6" } else { "ip" };
-            write!(out, "{verb} {family} addr . port to {key} map ")?;
+            // A map by name says itself that it gives ports; nft takes one with random parts in this way only.
+            let parts = if matches!(map, MapRef::Named(_)) { "" } else { " addr . port" };
+            write!(out, "{verb} {family}{parts} to {key} map ")?;
             map_ref(map, key, |value, _| tuple_text(value, &[]), out)
         }
         Expression::Concat(parts) => match parts.as_slice() {
@@ -374,6 +414,7 @@ impl fmt::Display for Expression {
             Self::OutputName => f.write_str("oifname"),
             Self::CtState => f.write_str("ct state"),
             Self::CtStatus => f.write_str("ct status"),
+            Self::Original(of, end) => write!(f, "ct original {}", Self::Address(*of, *end)),
             Self::FibType(End::Source) => f.write_str("fib saddr type"),
             Self::FibType(End::Destination) => f.write_str("fib daddr type"),
             Self::Numgen { mode, modulus, offset } => {

@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
+use core::time::Duration;
 
 use smol_str::SmolStr;
 
@@ -63,6 +64,12 @@ pub(super) fn name<'a>(words: &mut Words<'a>, after: &str) -> Result<&'a str> {
     if word.quoted || sign { Err(unexpected(&word)) } else { Ok(word.text) }
 }
 
+pub(super) fn duration(words: &mut Words<'_>, after: &str) -> Result<Duration> {
+    let word = next(words, after)?;
+    super::value::duration(word.text)
+        .ok_or_else(|| ErrorKind::Value { what: "duration".into(), value: word.text.into() })
+}
+
 pub(super) fn unexpected(word: &Word<'_>) -> ErrorKind {
     ErrorKind::Unexpected(word.text.into())
 }
@@ -105,10 +112,11 @@ fn statement(words: &mut Words<'_>, family: TableFamily) -> Result<Option<Statem
             let set = set_name(words)?;
             expect(words, "{")?;
             let key = expression(words)?;
+            let timeout = if words.take_if("timeout") { Some(duration(words, "timeout")?) } else { None };
             expect(words, "}")?;
             match word.text {
                 "delete" => Statement::Forget { set, key },
-                verb => Statement::Remember { set, key, refresh: verb == "update" },
+                verb => Statement::Remember { set, key, timeout, refresh: verb == "update" },
             }
         }
         "counter" => {
@@ -180,6 +188,11 @@ fn test_or_mark(words: &mut Words<'_>) -> Result<Option<Statement>> {
     }
     if left == Expression::Mark(u32::MAX) && words.take_if("set") {
         return mark(words).map(Some);
+    }
+    if let Expression::Address(_, end) = left
+        && words.take_if("set")
+    {
+        return mapped(words).map(|to| Some(Statement::SetAddress(end, to)));
     }
     let comparison = if words.take_if("!=") {
         Comparison::NotEqual
@@ -260,6 +273,10 @@ fn primary<'a>(words: &mut Words<'a>) -> Result<Expression> {
             match field.text {
                 "state" => Expression::CtState,
                 "status" => Expression::CtStatus,
+                "original" => match primary(words)? {
+                    Expression::Address(family, end) => Expression::Original(family, end),
+                    _ => return Err(unexpected(&field)),
+                },
                 _ => return Err(unexpected(&field)),
             }
         }
@@ -432,6 +449,11 @@ fn translation(words: &mut Words<'_>) -> Result<Expression> {
         words.next();
         return Ok(place);
     }
+    mapped(words)
+}
+
+/// `KEY map MAP`.
+fn mapped(words: &mut Words<'_>) -> Result<Expression> {
     let key = expression(words)?;
     expect(words, "map")?;
     let map = map_ref(words, &key, &mut |words| tuple(words, &[]))?;

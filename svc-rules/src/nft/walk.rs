@@ -3,14 +3,16 @@
 use alloc::vec;
 use alloc::vec::Vec;
 use core::net::IpAddr;
+use core::time::Duration;
 
 use smol_str::SmolStr;
 
 use super::eval::{Evaluated, is_member, values, verdict_for};
 use super::model::{
-    Chain, ChainKind, Comparison, Datum, Expression, Operand, Policy, Rule, Ruleset, Statement, Table, Tuple,
-    Verdict as RuleVerdict,
+    Chain, ChainKind, Comparison, Datum, End, Expression, Operand, Policy, Rule, Ruleset, Statement, Table,
+    Tuple, Verdict as RuleVerdict,
 };
+use super::print::tuple_text;
 use crate::host::Host;
 use crate::outcome::{AffinityAction, AffinityUpdate, Effect, Hook, SourceNat, Unknown, Verdict, Walk};
 use crate::packet::Packet;
@@ -97,6 +99,8 @@ enum Act {
     Verdict(RuleVerdict),
     Dnat(Tuple),
     Snat(Tuple),
+    /// The rule goes on at this statement with an address written.
+    Write(End, Tuple, usize),
 }
 
 /// A packet that has yet to do something, and then to go on where it stands.
@@ -167,9 +171,14 @@ impl<'a> Run<'a, '_> {
 
     /// Does what a draw has come to.
     fn take_up(&mut self, act: Act, place: Place<'a>) -> Option<Stop<'a>> {
-        if let Act::Resume(statement) = act {
-            return self.rule(place, statement);
-        }
+        let act = match act {
+            Act::Resume(statement) => return self.rule(place, statement),
+            Act::Write(end, to, next) => match self.write(end, &to, place) {
+                Ok(()) => return self.rule(place, next),
+                Err(why) => return Some(self.unknown(place, why)),
+            },
+            act => act,
+        };
         match self.act(act, place) {
             Ok(Done::End(step)) => Some(Stop::End(step)),
             Ok(Done::Next | Done::NextRule | Done::Split(_)) => None,
@@ -254,8 +263,24 @@ impl<'a> Run<'a, '_> {
                 self.note(place, Effect::Reject(*with));
                 Ok(Done::End(Step::Stop(Verdict::Reject(*with))))
             }
-            Statement::Remember { set, key, .. } => self.remember(set, key, AffinityAction::Remember),
-            Statement::Forget { set, key } => self.remember(set, key, AffinityAction::Forget),
+            Statement::SetAddress(end, to) => {
+                let mut ways: Vec<_> = self
+                    .values(to)?
+                    .into_iter()
+                    .map(|(p, to)| (p, to.map_or(Act::Miss, |to| Act::Write(*end, to, index + 1))))
+                    .collect();
+                if ways.len() != 1 {
+                    return Ok(Done::Split(ways));
+                }
+                match ways.pop() {
+                    Some((_, Act::Write(end, to, _))) => self.write(end, &to, place).map(|()| Done::Next),
+                    _ => Ok(Done::NextRule),
+                }
+            }
+            Statement::Remember { set, key, timeout, .. } => {
+                self.remember(set, key, *timeout, AffinityAction::Remember)
+            }
+            Statement::Forget { set, key } => self.remember(set, key, None, AffinityAction::Forget),
             Statement::Note(_) => Ok(Done::Next),
             Statement::Opaque(text) => Err(Unknown::Match(text.clone())),
         }
@@ -275,7 +300,7 @@ impl<'a> Run<'a, '_> {
 
     fn act(&mut self, act: Act, place: Place<'a>) -> Evaluated<Done> {
         match act {
-            Act::Miss | Act::Resume(_) => Ok(Done::NextRule),
+            Act::Miss | Act::Resume(_) | Act::Write(..) => Ok(Done::NextRule),
             Act::Verdict(verdict) => self.verdict(verdict, place),
             Act::Dnat(to) => {
                 let (address, port) = place_of(&to)?;
@@ -290,6 +315,18 @@ impl<'a> Run<'a, '_> {
                 Ok(Done::End(Step::Pass))
             }
         }
+    }
+
+    fn write(&mut self, end: End, to: &[Datum], place: Place<'_>) -> Evaluated<()> {
+        let [Datum::Address(address)] = to else {
+            return Err(Unknown::Target(SmolStr::new_static("set to no address")));
+        };
+        match end {
+            End::Source => self.flow.packet.source = *address,
+            End::Destination => self.flow.packet.destination = *address,
+        }
+        self.note(place, Effect::Write(*address));
+        Ok(())
     }
 
     fn verdict(&mut self, verdict: RuleVerdict, place: Place<'a>) -> Evaluated<Done> {
@@ -347,11 +384,24 @@ impl<'a> Run<'a, '_> {
         Ok(passes)
     }
 
-    fn remember(&mut self, set: &SmolStr, key: &Expression, action: AffinityAction) -> Evaluated<Done> {
+    fn remember(
+        &mut self,
+        set: &SmolStr,
+        key: &Expression,
+        timeout: Option<Duration>,
+        action: AffinityAction,
+    ) -> Evaluated<Done> {
+        let types = key.types();
         for (probability, key) in self.values(key)? {
             match key.as_deref() {
-                Some([Datum::Address(address)]) if probability >= 1.0 => {
-                    self.flow.affinity.push(AffinityUpdate { list: set.clone(), address: *address, action });
+                Some([Datum::Address(address), rest @ ..]) if probability >= 1.0 => {
+                    self.flow.affinity.push(AffinityUpdate {
+                        list: set.clone(),
+                        address: *address,
+                        rest: tuple_text(rest, types.get(1..).unwrap_or_default()).into(),
+                        timeout,
+                        action,
+                    });
                 }
                 None => return Ok(Done::NextRule),
                 Some(_) => return Err(Unknown::Set(set.clone())),

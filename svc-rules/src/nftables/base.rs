@@ -6,14 +6,21 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use ipnet::IpNet;
-use svc_model::IpFamily;
+use svc_model::{IpFamily, Protocol};
 
+use super::Layout;
 use super::part::Container;
 use crate::config::{LocalDetector, NodePortAddresses, ProxyConfig};
+use crate::plan::protocol_word;
+
+/// How many clients the flat layout remembers, each once for each endpoint.
+const MOST_CLIENTS: u32 = 1 << 20;
 
 /// The configuration, as far as rules repeat it, in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Words {
+    pub(super) layout: Layout,
+    pub(super) ip_family: IpFamily,
     /// `ip` or `ip6`.
     pub(super) family: &'static str,
     /// Sets the mark of traffic to be masqueraded.
@@ -30,7 +37,7 @@ pub(super) struct Words {
 }
 
 impl Words {
-    pub(super) fn new(config: &ProxyConfig) -> Self {
+    pub(super) fn new(config: &ProxyConfig, layout: Layout) -> Self {
         let (family, address_type, loopback) = match config.family {
             IpFamily::Ipv4 => ("ip", "ipv4_addr", "127.0.0.0/8"),
             IpFamily::Ipv6 => ("ip6", "ipv6_addr", "::1"),
@@ -52,6 +59,8 @@ impl Words {
             }
         };
         Self {
+            layout,
+            ip_family: config.family,
             family,
             mark: format!("mark set mark or {mark_value}"),
             mark_value,
@@ -86,15 +95,19 @@ impl Words {
         ("services", ""),
     ];
 
-    /// Declarations of sets and maps: kind, container, what it holds.
-    pub(super) fn containers(&self) -> impl Iterator<Item = (&'static str, Container, String)> {
+    /// Declarations of sets and maps that are always there: kind, name, what it holds.
+    pub(super) fn containers(&self) -> impl Iterator<Item = (&'static str, &'static str, String)> {
         let address = self.address_type;
         let service = format!("{address} . inet_proto . inet_service");
         let set = |container, kind: &str, comment: &str| {
-            ("set", container, format!("{{ type {kind} ; comment \"{comment}\" ; }}"))
+            ("set", Container::name(container), format!("{{ type {kind} ; comment \"{comment}\" ; }}"))
         };
         let map = |container, kind: &str, comment: &str| {
-            ("map", container, format!("{{ type {kind} : verdict ; comment \"{comment}\" ; }}"))
+            (
+                "map",
+                Container::name(container),
+                format!("{{ type {kind} : verdict ; comment \"{comment}\" ; }}"),
+            )
         };
         let node_ports = "inet_proto . inet_service";
         let fixed = [
@@ -126,7 +139,57 @@ impl Words {
             .node_port_ips
             .is_some()
             .then(|| set(Container::NodeportIps, address, "IPs that accept NodePort traffic"));
-        fixed.into_iter().chain(node_ips)
+        let flat = (self.layout == Layout::Flat).then(|| self.flat_containers());
+        fixed.into_iter().chain(node_ips).chain(flat.into_iter().flatten())
+    }
+
+    /// What the flat layout adds. Drawn numbers have no type by name, so such keys are declared by expressions; and nft
+    /// takes the protocol of a map that gives ports for a condition of the rule, so there is one for each.
+    fn flat_containers(&self) -> Vec<(&'static str, &'static str, String)> {
+        let Self { family, address_type: address, .. } = self;
+        let (number, service) = ("numgen random mod 2", "inet_proto . inet_service");
+        let mut all = Vec::new();
+        for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Sctp] {
+            let word = protocol_word(protocol);
+            let to =
+                format!("{family} daddr . {word} dport ; comment \"endpoints of frontends, by number\" ;");
+            let of_address = format!("{{ typeof {family} daddr . {word} dport . {number} : {to} }}");
+            let of_port = format!("{{ typeof {word} dport . {number} : {to} }}");
+            all.push(("map", Container::Endpoints(protocol).name(), of_address));
+            all.push(("map", Container::NodeportEndpoints(protocol).name(), of_port));
+        }
+        for (slots, endpoints, by, service) in [
+            (
+                Container::StickySlots,
+                Container::StickyEndpoints,
+                format!("{family} daddr . "),
+                format!("{address} . {service}"),
+            ),
+            (
+                Container::NodeportStickySlots,
+                Container::NodeportStickyEndpoints,
+                String::new(),
+                service.to_string(),
+            ),
+        ] {
+            let what = format!(
+                "{{ typeof {by}meta l4proto . th dport . {number} : {family} daddr ; comment \"tokens of endpoints, by number\" ; }}"
+            );
+            all.push(("map", slots.name(), what));
+            let what = format!(
+                "{{ type {service} . {address} : {address} . inet_service ; comment \"endpoints, by token\" ; }}"
+            );
+            all.push(("map", endpoints.name(), what));
+        }
+        let what = format!(
+            "{{ type {address} . {address} . {service} ; comment \"load balancer addresses and their own traffic\" ; }}"
+        );
+        all.push(("set", Container::FirewallSelf.name(), what));
+        let what = format!(
+            "{{ type {address} . {address} ; flags dynamic,timeout ; size {MOST_CLIENTS} ; comment \"clients and the tokens of their endpoints\" ; }}"
+        );
+        all.push(("set", "affinity", what));
+        all
     }
 
     /// The rules of the chains that are always there, in order within each chain.

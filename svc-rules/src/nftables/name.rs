@@ -2,8 +2,10 @@
 
 use alloc::string::String;
 use core::fmt::Write;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use sha2::{Digest, Sha256};
+use svc_model::IpFamily;
 
 use crate::plan::{Endpoint, ServicePort, protocol_word};
 
@@ -29,17 +31,38 @@ fn port_text(service: &ServicePort) -> String {
     alloc::format!("{}/{}/{protocol}/{}", name.namespace(), name.name(), name.port())
 }
 
-/// The hash of a text, and the text as far as it may stand in a name: invalid characters become `_`.
-fn hashed(text: &str) -> String {
+/// What the flat layout remembers of an endpoint of a port: a part of a hash, in the shape of an address.
+///
+/// It depends on nothing but names, address and port, so that it stays the same from one process to the next. Two
+/// endpoints of one port have the same with a probability of 2^-32 (IPv4) or 2^-128 (IPv6): then a client that was sent to
+/// one may be sent to the other. Of different ports it does no harm.
+pub(super) fn token(service: &ServicePort, endpoint: &Endpoint, family: IpFamily) -> IpAddr {
+    let mut text = port_text(service);
+    let _ = write!(text, "__{}/{}", endpoint.ip, endpoint.port);
+    let digest = Sha256::digest(text.as_bytes());
+    let bits = digest.iter().take(16).fold(0u128, |bits, byte| (bits << 8) | u128::from(*byte));
+    match family {
+        IpFamily::Ipv4 => Ipv4Addr::from((bits >> 96) as u32).into(),
+        IpFamily::Ipv6 => Ipv6Addr::from(bits).into(),
+    }
+}
+
+/// Eight characters of a text's hash.
+pub(super) fn hash(text: &str) -> String {
     let digest = Sha256::digest(text.as_bytes());
     let bits = digest.iter().take(5).fold(0u64, |bits, byte| (bits << 8) | u64::from(*byte));
     let digits = (0..8u32).rev().map(|shift| match (bits >> (5 * shift)) as u8 & 31 {
         letter @ 0..=25 => char::from(b'A' + letter),
         number => char::from(b'2' + (number - 26)),
     });
+    digits.collect()
+}
+
+/// The hash of a text, and the text as far as it may stand in a name: invalid characters become `_`.
+fn hashed(text: &str) -> String {
     let harmless = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | '/');
     let shown = text.chars().map(|c| if harmless(c) { c } else { '_' });
-    shorten(digits.chain(['-']).chain(shown).collect())
+    shorten(hash(text).chars().chain(['-']).chain(shown).collect())
 }
 
 fn shorten(mut name: String) -> String {

@@ -1,60 +1,119 @@
 //! What one Service adds to the table: chains with their rules, sets, and elements of the shared sets and maps.
 
 use alloc::string::{String, ToString};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt::Write;
 use core::net::{IpAddr, SocketAddr};
 
+use smol_str::{SmolStr, format_smolstr};
 use svc_endpoints::view::{NoEndpoints, Policy};
+use svc_model::Protocol;
 
 use super::base::Words;
 use super::name;
 use crate::plan::{PortPlan, ServicePort, protocol_word};
 
-/// A shared set or map.
+/// A shared set or map, in the order in which they are filled: what leads nowhere before what leads to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Container {
-    ClusterIps,
+    /// Flat layout: endpoints by frontend address, port and number.
+    Endpoints(Protocol),
+    /// Flat layout: endpoints by node port and number.
+    NodeportEndpoints(Protocol),
+    /// Flat layout: what is remembered of an endpoint, by frontend and the endpoint's number.
+    StickySlots,
+    /// The same for node ports.
+    NodeportStickySlots,
+    /// Flat layout: endpoints by frontend and what is remembered of them.
+    StickyEndpoints,
+    /// The same for node ports.
+    NodeportStickyEndpoints,
+    /// Flat layout: load balancer addresses that may reach one another through the firewall.
+    FirewallSelf,
     FirewallIps,
     HairpinConnections,
+    NodeportIps,
     NoEndpointNodeports,
     NoEndpointServices,
-    NodeportIps,
     ServiceIps,
     ServiceNodeports,
+    ClusterIps,
 }
 
 impl Container {
+    pub(super) const ALL: [Self; 19] = [
+        Self::Endpoints(Protocol::Tcp),
+        Self::Endpoints(Protocol::Udp),
+        Self::Endpoints(Protocol::Sctp),
+        Self::NodeportEndpoints(Protocol::Tcp),
+        Self::NodeportEndpoints(Protocol::Udp),
+        Self::NodeportEndpoints(Protocol::Sctp),
+        Self::StickySlots,
+        Self::NodeportStickySlots,
+        Self::StickyEndpoints,
+        Self::NodeportStickyEndpoints,
+        Self::FirewallSelf,
+        Self::FirewallIps,
+        Self::HairpinConnections,
+        Self::NodeportIps,
+        Self::NoEndpointNodeports,
+        Self::NoEndpointServices,
+        Self::ServiceIps,
+        Self::ServiceNodeports,
+        Self::ClusterIps,
+    ];
+
     pub(super) const fn name(self) -> &'static str {
         match self {
-            Self::ClusterIps => "cluster-ips",
+            Self::Endpoints(Protocol::Tcp) => "endpoints-tcp",
+            Self::Endpoints(Protocol::Udp) => "endpoints-udp",
+            Self::Endpoints(Protocol::Sctp) => "endpoints-sctp",
+            Self::NodeportEndpoints(Protocol::Tcp) => "nodeport-endpoints-tcp",
+            Self::NodeportEndpoints(Protocol::Udp) => "nodeport-endpoints-udp",
+            Self::NodeportEndpoints(Protocol::Sctp) => "nodeport-endpoints-sctp",
+            Self::StickySlots => "sticky-slots",
+            Self::NodeportStickySlots => "nodeport-sticky-slots",
+            Self::StickyEndpoints => "sticky-endpoints",
+            Self::NodeportStickyEndpoints => "nodeport-sticky-endpoints",
+            Self::FirewallSelf => "firewall-self",
             Self::FirewallIps => "firewall-ips",
             Self::HairpinConnections => "hairpin-connections",
+            Self::NodeportIps => "nodeport-ips",
             Self::NoEndpointNodeports => "no-endpoint-nodeports",
             Self::NoEndpointServices => "no-endpoint-services",
-            Self::NodeportIps => "nodeport-ips",
             Self::ServiceIps => "service-ips",
             Self::ServiceNodeports => "service-nodeports",
+            Self::ClusterIps => "cluster-ips",
         }
     }
 }
 
 /// What an element stands for; both parts are empty in a set.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Value {
-    /// The verdict.
-    pub(super) verdict: String,
+    /// The verdict, or the data of a map.
+    pub(super) verdict: SmolStr,
     /// Never compared: an element whose verdict stays is not written again, so an old comment stays too.
-    pub(super) comment: String,
+    pub(super) comment: SmolStr,
 }
 
+impl PartialEq for Value {
+    fn eq(&self, other: &Self) -> bool {
+        self.verdict == other.verdict
+    }
+}
+
+/// The rules of a chain, in order.
+pub(super) type Rules = Arc<[String]>;
+
 /// The contribution of one Service.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Part {
-    pub(super) chains: Vec<(String, Vec<String>)>,
+    pub(super) chains: Vec<(SmolStr, Rules)>,
     /// Affinity sets with their timeout in seconds.
-    pub(super) sets: Vec<(String, u32)>,
-    pub(super) elements: Vec<(Container, String, Value)>,
+    pub(super) sets: Vec<(SmolStr, u32)>,
+    pub(super) elements: Vec<((Container, SmolStr), Value)>,
 }
 
 /// The longest comment that nft takes (`NFTNL_UDATA_COMMENT_MAXLEN`).
@@ -63,6 +122,7 @@ const LONGEST_COMMENT: usize = 128;
 impl Part {
     pub(super) fn add(&mut self, plan: &PortPlan, words: &Words) {
         let names = Names::new(&plan.service);
+        self.common(plan);
         self.frontends(plan, &names);
         self.external(plan, &names, words);
         self.firewall(plan, &names, words);
@@ -74,61 +134,67 @@ impl Part {
         self.endpoints(plan, words);
     }
 
-    fn element(&mut self, container: Container, key: String, verdict: String, comment: &str) {
+    pub(super) fn element(&mut self, container: Container, key: SmolStr, verdict: SmolStr, comment: &str) {
         let comment = match comment.split_at_checked(LONGEST_COMMENT - 3) {
-            Some((head, _)) if comment.len() > LONGEST_COMMENT => alloc::format!("{head}..."),
-            _ => comment.to_string(),
+            Some((head, _)) if comment.len() > LONGEST_COMMENT => format_smolstr!("{head}..."),
+            _ => comment.into(),
         };
-        self.elements.push((container, key, Value { verdict, comment }));
+        self.elements.push(((container, key), Value { verdict, comment }));
+    }
+
+    pub(super) fn chain(&mut self, name: impl Into<SmolStr>, rules: impl Into<Rules>) {
+        self.chains.push((name.into(), rules.into()));
     }
 
     fn frontends(&mut self, plan: &PortPlan, names: &Names) {
         let service = &*plan.service;
         let protocol = protocol_word(service.protocol);
-        let key = |ip: IpAddr| alloc::format!("{ip} . {protocol} . {}", service.port);
-        let name = service.name.as_safe_str();
-        self.element(Container::ClusterIps, service.cluster_ip.to_string(), String::new(), "");
-        match plan.internal {
-            Ok(policy) => {
-                let goto = names.goto(policy);
-                self.element(Container::ServiceIps, key(service.cluster_ip), goto, "");
-            }
-            Err(why) => {
-                self.element(
-                    Container::NoEndpointServices,
-                    key(service.cluster_ip),
-                    refusal(why).into(),
-                    name,
-                );
-            }
+        let key = |ip: IpAddr| format_smolstr!("{ip} . {protocol} . {}", service.port);
+        if let Ok(policy) = plan.internal {
+            self.element(Container::ServiceIps, key(service.cluster_ip), names.goto(policy).into(), "");
         }
-        let external = || alloc::format!("goto {}", names.external);
-        for ip in service.external_ips.iter().chain(&service.load_balancer_ips) {
-            if plan.has_endpoints {
-                self.element(Container::ServiceIps, key(*ip), external(), "");
+        if plan.has_endpoints {
+            let external = format_smolstr!("goto {}", names.external);
+            for ip in service.external_ips.iter().chain(&service.load_balancer_ips) {
+                self.element(Container::ServiceIps, key(*ip), external.clone(), "");
             }
-            if let Err(why) = plan.external {
-                self.element(Container::NoEndpointServices, key(*ip), refusal(why).into(), name);
+            if let Some(port) = service.node_port {
+                let key = format_smolstr!("{protocol} . {port}");
+                self.element(Container::ServiceNodeports, key, external, "");
             }
         }
         if service.has_firewall() {
             for ip in service.load_balancer_ips.iter() {
-                let goto = alloc::format!("goto {}", names.firewall);
+                let goto = format_smolstr!("goto {}", names.firewall);
                 self.element(Container::FirewallIps, key(*ip), goto, "");
             }
         }
-        if let Some(port) = service.node_port {
-            let key = alloc::format!("{protocol} . {port}");
-            if plan.has_endpoints {
-                self.element(Container::ServiceNodeports, key.clone(), external(), "");
+    }
+
+    /// What both layouts have in common: cluster addresses, frontends that nothing serves, and connections of Pods to
+    /// themselves.
+    pub(super) fn common(&mut self, plan: &PortPlan) {
+        let service = &*plan.service;
+        let protocol = protocol_word(service.protocol);
+        let key = |ip: IpAddr| format_smolstr!("{ip} . {protocol} . {}", service.port);
+        let name = service.name.as_safe_str();
+        let nothing = SmolStr::default;
+        self.element(Container::ClusterIps, format_smolstr!("{}", service.cluster_ip), nothing(), "");
+        if let Err(why) = plan.internal {
+            self.element(Container::NoEndpointServices, key(service.cluster_ip), refusal(why), name);
+        }
+        if let Err(why) = plan.external {
+            for ip in service.external_ips.iter().chain(&service.load_balancer_ips) {
+                self.element(Container::NoEndpointServices, key(*ip), refusal(why), name);
             }
-            if let Err(why) = plan.external {
-                self.element(Container::NoEndpointNodeports, key, refusal(why).into(), name);
+            if let Some(port) = service.node_port {
+                let key = format_smolstr!("{protocol} . {port}");
+                self.element(Container::NoEndpointNodeports, key, refusal(why), name);
             }
         }
         for endpoint in plan.endpoints.iter().filter(|endpoint| endpoint.on_node) {
-            let key = alloc::format!("{0} . {0} . {protocol} . {1}", endpoint.ip, endpoint.port);
-            self.element(Container::HairpinConnections, key, String::new(), "");
+            let key = format_smolstr!("{0} . {0} . {protocol} . {1}", endpoint.ip, endpoint.port);
+            self.element(Container::HairpinConnections, key, nothing(), "");
         }
     }
 
@@ -153,7 +219,7 @@ impl Part {
         if let Ok(policy) = plan.external {
             rules.push(names.goto(policy));
         }
-        self.chains.push((names.external.clone(), rules));
+        self.chain(names.external.as_str(), rules);
     }
 
     /// Unlike in iptables mode, the ranges are enforced whether or not there are endpoints.
@@ -167,7 +233,7 @@ impl Part {
             allowed.extend(service.load_balancer_ips.iter().map(IpAddr::to_string));
         }
         let rule = alloc::format!("{} saddr != {{ {} }} drop", words.family, allowed.join(" , "));
-        self.chains.push((names.firewall.clone(), Vec::from([rule])));
+        self.chain(names.firewall.as_str(), [rule]);
     }
 
     fn spread(&mut self, plan: &PortPlan, policy: Policy, names: &Names, words: &Words) {
@@ -194,7 +260,7 @@ impl Part {
         }
         last.push_str(" }");
         rules.push(last);
-        self.chains.push((names.of(policy).clone(), rules));
+        self.chain(names.of(policy).as_str(), rules);
     }
 
     /// Only affinity needs a chain and a set for each endpoint.
@@ -210,17 +276,17 @@ impl Part {
                     SocketAddr::new(endpoint.ip, endpoint.port),
                 ),
             ];
-            self.chains.push((alloc::format!("endpoint-{name}"), rules.into()));
-            self.sets.push((alloc::format!("affinity-{name}"), seconds));
+            self.chain(format_smolstr!("endpoint-{name}"), rules);
+            self.sets.push((format_smolstr!("affinity-{name}"), seconds));
         }
     }
 }
 
-fn refusal(why: NoEndpoints) -> &'static str {
-    match why {
+fn refusal(why: NoEndpoints) -> SmolStr {
+    SmolStr::new_static(match why {
         NoEndpoints::Anywhere => "goto reject-chain",
         NoEndpoints::OnThisNode => "drop",
-    }
+    })
 }
 
 /// The names of a port's chains.

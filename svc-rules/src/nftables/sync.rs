@@ -4,7 +4,6 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::fmt::Write;
 use core::mem;
 
 use ipnet::IpNet;
@@ -13,9 +12,22 @@ use svc_endpoints::view::{PortKey, SliceCache, ViewChanges, Viewpoint};
 use svc_model::{IpFamily, ObjectRef, Service};
 
 use super::base::Words;
-use super::part::{Container, Part, Value};
+use super::claims::Claims;
+use super::part::{Container, Part, Rules, Value};
+use super::transaction::{Cut, Transaction};
 use crate::config::ProxyConfig;
 use crate::plan::{PortPlan, ServicePort, Skipped, service_ports};
+
+/// How the table is laid out. What becomes of packets is the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Layout {
+    /// As kube-proxy 1.36 does it: a chain for each port of a Service.
+    #[default]
+    Reference,
+    /// A chain for each number of endpoints, and all endpoints in a few maps.
+    Flat,
+}
 
 /// How much a sync writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,23 +45,44 @@ pub enum Scope {
 pub struct Sync {
     /// How much was written.
     pub scope: Scope,
-    /// Number of operations of the transaction, one a line.
+    /// Number of operations of the transaction: lines, but each element counts.
     pub operations: usize,
     /// Chains that were emptied because no Service needs them, to be deleted later.
     pub emptied: Vec<SmolStr>,
+    cuts: Vec<Cut>,
+}
+
+impl Sync {
+    /// Cuts `text`, which is what this sync wrote, into parts of about `operations` operations each, to be loaded one
+    /// after another, so that the kernel's lock is held for a shorter time.
+    ///
+    /// Each part is a transaction that loads after those before it; after the last, the table is as after the whole.
+    /// In between, no chain is empty that packets are led to, and no frontend is led to endpoints that are not there yet;
+    /// but where the table is made anew, most frontends are still missing. If a part is refused, report the sync as
+    /// [failed](Proxy::failed) and leave out the rest.
+    pub fn chunks<'t>(&self, text: &'t str, operations: usize) -> impl Iterator<Item = &'t str> {
+        let mut ends = Vec::new();
+        let mut start = 0;
+        for (place, cut) in self.cuts.iter().enumerate() {
+            let next = self.cuts.get(place + 1).map_or(self.operations, |cut| cut.operations);
+            if next - start > operations {
+                ends.push(cut.bytes);
+                start = cut.operations;
+            }
+        }
+        ends.push(text.len());
+        let mut start = 0;
+        ends.into_iter().filter_map(move |end| {
+            let chunk = text.get(mem::replace(&mut start, end)..end)?;
+            (!chunk.is_empty()).then_some(chunk)
+        })
+    }
 }
 
 #[derive(Clone, Debug, Default)]
 struct Entry {
     ports: Vec<Arc<ServicePort>>,
     part: Part,
-}
-
-#[derive(Clone, Debug)]
-struct Element {
-    value: Value,
-    /// Services that add it: several may share an endpoint.
-    uses: usize,
 }
 
 /// One family's table of one node, in nftables mode.
@@ -69,11 +102,14 @@ pub struct Proxy {
     services: BTreeMap<ObjectRef, Entry>,
     applied: BTreeMap<ObjectRef, Vec<Arc<ServicePort>>>,
     touched: BTreeSet<ObjectRef>,
-    elements: BTreeMap<(Container, String), Element>,
+    chains: Claims<SmolStr, Rules>,
+    /// Affinity sets with their timeout in seconds.
+    sets: Claims<SmolStr, u32>,
+    elements: Claims<(Container, SmolStr), Value>,
     /// Chains that were emptied, and wait to be deleted.
-    emptied: BTreeSet<String>,
+    emptied: BTreeSet<SmolStr>,
     /// What an earlier proxy left in the table.
-    left: Left,
+    left: Option<Left>,
     must_be_full: bool,
     from_nothing: bool,
     awaits_outcome: bool,
@@ -81,26 +117,37 @@ pub struct Proxy {
 
 #[derive(Clone, Debug, Default)]
 struct Left {
-    chains: BTreeSet<String>,
-    sets: BTreeSet<String>,
-    elements: BTreeMap<(Container, String), Value>,
+    chains: BTreeSet<SmolStr>,
+    sets: BTreeSet<SmolStr>,
+    elements: BTreeMap<(Container, SmolStr), Value>,
 }
 
+/// How many elements a line of the flat layout has at most. The reference's layout has one, as the reference does.
+const ELEMENTS_OF_LINE: usize = 64;
+
 impl Proxy {
-    /// A proxy that knows no Service.
+    /// A proxy that knows no Service, with the reference's layout.
     #[must_use]
     pub fn new(config: ProxyConfig) -> Self {
+        Self::with_layout(config, Layout::Reference)
+    }
+
+    /// A proxy that knows no Service.
+    #[must_use]
+    pub fn with_layout(config: ProxyConfig, layout: Layout) -> Self {
         Self {
             viewpoint: config.viewpoint(),
-            words: Words::new(&config),
+            words: Words::new(&config, layout),
             config,
             service_cidrs: Vec::new(),
             services: BTreeMap::new(),
             applied: BTreeMap::new(),
             touched: BTreeSet::new(),
-            elements: BTreeMap::new(),
+            chains: Claims::new(),
+            sets: Claims::new(),
+            elements: Claims::new(),
             emptied: BTreeSet::new(),
-            left: Left::default(),
+            left: None,
             must_be_full: true,
             from_nothing: true,
             awaits_outcome: false,
@@ -124,6 +171,15 @@ impl Proxy {
     /// Removes a Service. Removing one that is not there changes nothing.
     pub fn remove(&mut self, service: &ObjectRef) {
         self.applied.insert(service.clone(), Vec::new());
+    }
+
+    /// Makes `services` the only ones.
+    pub fn replace_all<'a>(&mut self, services: impl IntoIterator<Item = &'a Service>) {
+        let gone: Vec<ObjectRef> = self.services.keys().chain(self.applied.keys()).cloned().collect();
+        self.applied.extend(gone.into_iter().map(|name| (name, Vec::new())));
+        for service in services {
+            self.apply(service);
+        }
     }
 
     /// Takes note of Services whose endpoints changed. Changes in the other family are ignored.
@@ -154,6 +210,7 @@ impl Proxy {
     /// Takes over the table of an earlier proxy instead of deleting it, so that connections keep their affinity. `dump`
     /// holds `add chain`, `add set` and `add element` lines; others are ignored.
     pub fn adopt(&mut self, dump: &str) {
+        let left = self.left.get_or_insert_default();
         for line in dump.lines() {
             let mut words = line.splitn(6, ' ');
             let (Some("add"), Some(what), _, _, Some(name)) =
@@ -163,11 +220,11 @@ impl Proxy {
             };
             let rest = words.next().unwrap_or_default();
             match what {
-                "chain" if name.contains('/') => _ = self.left.chains.insert(name.into()),
-                "set" if name.starts_with("affinity-") => _ = self.left.sets.insert(name.into()),
+                "chain" if name.contains('/') => _ = left.chains.insert(name.into()),
+                "set" if name.starts_with("affinity-") => _ = left.sets.insert(name.into()),
                 "element" => {
-                    if let Some((container, key, value)) = read_element(name, rest) {
-                        self.left.elements.insert((container, key), value);
+                    if let Some((key, value)) = read_element(name, rest) {
+                        left.elements.insert(key, value);
                     }
                 }
                 _ => {}
@@ -184,41 +241,31 @@ impl Proxy {
         }
         let scope = if self.must_be_full { Scope::Full } else { scope };
         let from_nothing = mem::take(&mut self.from_nothing);
-        let mut text = Transaction { family: self.words.family, out, operations: 0 };
+        let mut text = Transaction::new(self.words.family, out);
         if from_nothing {
             text.table("add table");
             text.table("delete table");
-            self.elements.clear();
             self.emptied.clear();
-            self.left = Left::default();
+            self.left = Some(Left::default());
         }
-        let before = mem::take(&mut self.elements);
-        let before = if before.is_empty() && !from_nothing {
-            let left = mem::take(&mut self.left.elements);
-            left.into_iter().map(|(key, value)| (key, Element { value, uses: 0 })).collect()
-        } else {
-            before
-        };
-        let changed = self.plan(slices);
-        self.elements = self.wanted_elements(&before);
+        let old = self.plan(slices);
+        let left = self.left.take();
+        self.claim(&old, left.as_ref());
         if scope == Scope::Full {
             let family = self.config.family;
             let ranges = self.config.service_cidrs.iter().copied();
             self.service_cidrs = ranges.filter(|range| IpFamily::of(range.addr()) == family).collect();
             self.write_base(&mut text);
         }
-        let all =
-            self.services.keys().filter(|_| scope == Scope::Full || from_nothing).map(|name| (name, None));
-        let some = changed.iter().filter(|_| scope == Scope::Changes && !from_nothing);
-        for (name, old) in all.chain(some.map(|(name, old)| (name, Some(old)))) {
-            let new = self.services.get(name).map(|entry| &entry.part);
-            write_part(old, new.unwrap_or(&Part::default()), &self.words, &mut text);
-        }
-        self.write_elements(&before, &mut text);
-        let emptied = self.retire(&changed, scope, from_nothing, &mut text);
+        self.write_chains(scope, &old, &mut text);
+        self.write_elements(&mut text);
+        let emptied = self.retire(left.unwrap_or_default(), &mut text);
+        self.chains.settle();
+        self.sets.settle();
+        self.elements.settle();
         self.awaits_outcome = true;
-        let operations = text.operations;
-        Sync { scope, operations, emptied }
+        let (operations, cuts) = (text.operations, text.cuts);
+        Sync { scope, operations, emptied, cuts }
     }
 
     /// The transaction of the last sync has taken effect.
@@ -229,6 +276,7 @@ impl Proxy {
 
     /// The transaction of the last sync was refused; the next one makes the table anew.
     pub fn failed(&mut self) {
+        self.left = None;
         self.awaits_outcome = false;
         self.must_be_full = true;
         self.from_nothing = true;
@@ -239,7 +287,7 @@ impl Proxy {
     /// Kernels before 6.2 take a chain for used for a moment after the last element that led to it is gone, so the
     /// reference waits for at least a second.
     pub fn delete_emptied<'a>(&mut self, chains: impl IntoIterator<Item = &'a str>, out: &mut String) {
-        let mut text = Transaction { family: self.words.family, out, operations: 0 };
+        let mut text = Transaction::new(self.words.family, out);
         for chain in chains {
             if self.emptied.remove(chain) {
                 text.line("delete chain", format_args!("{chain}"));
@@ -251,36 +299,33 @@ impl Proxy {
     #[must_use]
     pub fn table(&self) -> String {
         let mut out = String::new();
-        let mut text = Transaction { family: self.words.family, out: &mut out, operations: 0 };
+        let mut text = Transaction::new(self.words.family, &mut out);
         text.line("add table", format_args!("{}", Words::TABLE));
-        let parts = || self.services.values().map(|entry| &entry.part);
-        let own = parts().flat_map(|part| &part.chains).map(|(name, _)| (name.as_str(), ""));
+        let own = self.chains.iter().map(|(name, _)| (name.as_str(), ""));
         let emptied = self.emptied.iter().map(|name| (name.as_str(), ""));
         let chains: BTreeMap<_, _> = Words::CHAINS.into_iter().chain(own).chain(emptied).collect();
         for (name, options) in chains {
             text.line("add chain", format_args!("{name}{options}"));
         }
-        let affinity = parts().flat_map(|part| &part.sets);
+        let affinity = self.sets.iter();
         let affinity =
-            affinity.map(|(name, seconds)| (("set", name.clone()), self.words.affinity_set(*seconds)));
-        let shared =
-            self.words.containers().map(|(kind, container, what)| ((kind, container.name().into()), what));
+            affinity.map(|(name, seconds)| ("set", name.as_str(), self.words.affinity_set(*seconds)));
+        let shared = self.words.containers().map(|(kind, name, what)| -> (_, &str, _) { (kind, name, what) });
         let mut containers: Vec<_> = affinity.chain(shared).collect();
         // Sets before maps.
-        containers.sort_by(|((a_kind, a), _), ((b_kind, b), _)| b_kind.cmp(a_kind).then(a.cmp(b)));
-        for ((kind, name), what) in containers {
+        containers.sort_by(|(a_kind, a, _), (b_kind, b, _)| b_kind.cmp(a_kind).then(a.cmp(b)));
+        for (kind, name, what) in containers {
             text.line(&alloc::format!("add {kind}"), format_args!("{name} {what}"));
         }
-        let own = parts().flat_map(|part| &part.chains);
+        let own = self.chains.iter();
         let own = own.flat_map(|(name, rules)| rules.iter().map(move |rule| (name.as_str(), rule.clone())));
         let mut rules: Vec<_> = self.words.rules(&self.service_cidrs).into_iter().chain(own).collect();
         rules.sort_by_key(|(chain, _)| *chain);
         for (chain, rule) in rules {
             text.line("add rule", format_args!("{chain} {rule}"));
         }
-        for ((container, key), element) in &self.elements {
-            text.element(*container, key, &element.value);
-        }
+        let elements: Vec<_> = self.elements.iter().map(|(key, value)| (key, None, Some(value))).collect();
+        text.elements(&elements, 1);
         out
     }
 
@@ -303,10 +348,11 @@ impl Proxy {
                     port: SmolStr::new(service.name.port()),
                     protocol: service.protocol,
                 };
-                part.add(
-                    &PortPlan::new(Arc::clone(service), slices.port(&key), &self.viewpoint),
-                    &self.words,
-                );
+                let plan = PortPlan::new(Arc::clone(service), slices.port(&key), &self.viewpoint);
+                match self.words.layout {
+                    Layout::Reference => part.add(&plan, &self.words),
+                    Layout::Flat => part.add_flat(&plan, &self.words),
+                }
             }
             let old = if ports.is_empty() {
                 self.services.remove(&name)
@@ -318,31 +364,47 @@ impl Proxy {
         changed
     }
 
-    /// All elements of the shared sets and maps; those that were there keep their comments.
-    fn wanted_elements(
-        &self,
-        before: &BTreeMap<(Container, String), Element>,
-    ) -> BTreeMap<(Container, String), Element> {
-        let mut wanted = BTreeMap::new();
-        let node_ips = self.words.node_port_ips.iter().flatten();
-        let node_ips = node_ips.map(|ip| (Container::NodeportIps, alloc::format!("{ip}"), Value::default()));
-        let of_services = self.services.values().flat_map(|entry| entry.part.elements.iter().cloned());
-        for (container, key, mut value) in node_ips.chain(of_services) {
-            let key = (container, key);
-            if let Some(old) = before.get(&key).filter(|old| old.value.verdict == value.verdict) {
-                value.comment.clone_from(&old.value.comment);
+    /// Brings the claims up to date with the parts: all of them where `left` says what was there before, else those of
+    /// Services that changed.
+    fn claim(&mut self, old: &BTreeMap<ObjectRef, Part>, left: Option<&Left>) {
+        if let Some(left) = left {
+            self.chains.restart(BTreeMap::new());
+            self.sets.restart(BTreeMap::new());
+            self.elements.restart(left.elements.clone());
+            for ip in self.words.node_port_ips.iter().flatten() {
+                let key = (Container::NodeportIps, smol_str::format_smolstr!("{ip}"));
+                self.elements.claim(&key, &Value::default());
             }
-            let element = wanted.entry(key).or_insert_with(|| Element { value: value.clone(), uses: 0 });
-            element.value = value;
-            element.uses += 1;
+        } else {
+            for part in old.values() {
+                part.chains.iter().for_each(|(name, _)| self.chains.release(name));
+                part.sets.iter().for_each(|(name, _)| self.sets.release(name));
+                part.elements.iter().for_each(|(key, _)| self.elements.release(key));
+            }
         }
-        wanted
+        let all = self.services.iter().filter(|_| left.is_some());
+        let some = old.keys().filter(|_| left.is_none());
+        let some = some.filter_map(|name| self.services.get_key_value(name));
+        for (_, Entry { part, .. }) in all.chain(some) {
+            part.chains.iter().for_each(|(name, rules)| self.chains.claim(name, rules));
+            part.sets.iter().for_each(|(name, seconds)| self.sets.claim(name, seconds));
+            part.elements.iter().for_each(|(key, value)| self.elements.claim(key, value));
+        }
+        // As in the reference, of Services with the same frontend the last one counts.
+        let contested = self.elements.contested();
+        if !contested.is_empty() {
+            for part in self.services.values().map(|entry| &entry.part) {
+                for (key, value) in part.elements.iter().filter(|(key, _)| contested.contains(key)) {
+                    self.elements.decide(key, value);
+                }
+            }
+        }
     }
 
     fn write_base(&self, text: &mut Transaction<'_>) {
         text.line("add table", format_args!("{}", Words::TABLE));
-        for (kind, container, what) in self.words.containers() {
-            text.line(&alloc::format!("add {kind}"), format_args!("{} {what}", container.name()));
+        for (kind, name, what) in self.words.containers() {
+            text.line(&alloc::format!("add {kind}"), format_args!("{name} {what}"));
         }
         for (name, options) in Words::CHAINS {
             text.line("add chain", format_args!("{name}{options}"));
@@ -351,131 +413,109 @@ impl Proxy {
         for (chain, rule) in self.words.rules(&self.service_cidrs) {
             text.line("add rule", format_args!("{chain} {rule}"));
         }
+        text.cut();
     }
 
-    fn write_elements(&self, before: &BTreeMap<(Container, String), Element>, text: &mut Transaction<'_>) {
-        let same = |key, element: &Element| {
-            before.get(key).is_some_and(|old: &Element| old.value.verdict == element.value.verdict)
+    /// Writes sets and chains: all of them, or those that differ.
+    fn write_chains(&self, scope: Scope, old: &BTreeMap<ObjectRef, Part>, text: &mut Transaction<'_>) {
+        self.write_sets(scope, old, text);
+        // All chains first, since their rules lead from one to another.
+        let differing = || self.chains.changes().filter_map(|(name, old, new)| Some((name, old, new?)));
+        let all = || self.chains.iter().filter(|_| scope == Scope::Full);
+        let some = || differing().filter(|_| scope == Scope::Changes);
+        let new = some().filter(|(_, old, _)| old.is_none()).map(|(name, ..)| name);
+        for name in all().map(|(name, _)| name).chain(new) {
+            text.line("add chain", format_args!("{name}"));
+            text.cut();
+        }
+        for (name, rules) in all() {
+            text.line("flush chain", format_args!("{name}"));
+            text.rules(name, rules.iter());
+            text.cut();
+        }
+        for (name, old, rules) in some() {
+            if old.is_some() {
+                text.line("flush chain", format_args!("{name}"));
+            }
+            text.rules(name, rules.iter());
+            text.cut();
+        }
+    }
+
+    fn write_sets(&self, scope: Scope, old: &BTreeMap<ObjectRef, Part>, text: &mut Transaction<'_>) {
+        let renewed: Vec<_> =
+            self.sets.changes().filter_map(|(name, old, new)| Some((name, old?, new?))).collect();
+        if !renewed.is_empty() {
+            // The timeout of a set cannot be changed, and no rule may use a set that is deleted.
+            let used = |rules: &Rules| {
+                let uses =
+                    |rule: &String, (name, ..): &(&SmolStr, _, _)| rule.contains(&alloc::format!("@{name} "));
+                rules.iter().any(|rule| renewed.iter().any(|set| uses(rule, set)))
+            };
+            let chains = old.values().flat_map(|part| &part.chains);
+            let chains: BTreeMap<_, _> =
+                chains.filter(|(_, rules)| used(rules)).map(|(name, rules)| (name, rules)).collect();
+            for name in chains.keys() {
+                text.line("flush chain", format_args!("{name}"));
+            }
+            for (name, _, seconds) in renewed {
+                text.line("delete set", format_args!("{name}"));
+                text.line("add set", format_args!("{name} {}", self.words.affinity_set(*seconds)));
+            }
+            for (name, rules) in
+                chains.into_iter().filter(|(name, rules)| self.chains.get(name) == Some(rules))
+            {
+                text.rules(name, rules.iter());
+            }
+            text.cut();
+        }
+        let all = self.sets.iter().filter(|_| scope == Scope::Full);
+        let new = self.sets.changes().filter(|(_, old, _)| scope == Scope::Changes && old.is_none());
+        for (name, seconds) in all.chain(new.filter_map(|(name, _, new)| Some((name, new?)))) {
+            text.line("add set", format_args!("{name} {}", self.words.affinity_set(*seconds)));
+            text.cut();
+        }
+    }
+
+    /// First what is new, from the endpoints to what leads to them, then the other way round what is to go.
+    fn write_elements(&self, text: &mut Transaction<'_>) {
+        let at_once = match self.words.layout {
+            Layout::Reference => 1,
+            Layout::Flat => ELEMENTS_OF_LINE,
         };
-        for (key, _) in before.iter().filter(|(key, old)| {
-            self.elements.get(*key).is_none_or(|new| new.value.verdict != old.value.verdict)
-        }) {
-            text.line("delete element", format_args!("{} {{ {} }}", key.0.name(), key.1));
-        }
-        for (key, element) in self.elements.iter().filter(|(key, element)| !same(*key, element)) {
-            text.element(key.0, &key.1, &element.value);
-        }
+        let (new, mut old): (Vec<_>, Vec<_>) = self.elements.changes().partition(|(.., new)| new.is_some());
+        text.elements(&new, at_once);
+        old.reverse();
+        text.elements(&old, at_once);
     }
 
     /// Empties chains that nothing needs any more, and deletes such sets.
-    fn retire(
-        &mut self,
-        changed: &BTreeMap<ObjectRef, Part>,
-        scope: Scope,
-        from_nothing: bool,
-        text: &mut Transaction<'_>,
-    ) -> Vec<SmolStr> {
-        let needed: Vec<&Part> = match scope {
-            Scope::Full => self.services.values().map(|entry| &entry.part).collect(),
-            Scope::Changes => {
-                changed.keys().filter_map(|name| self.services.get(name)).map(|entry| &entry.part).collect()
-            }
-        };
-        let chains: BTreeSet<_> = needed.iter().flat_map(|part| &part.chains).map(|(name, _)| name).collect();
-        let sets: BTreeSet<_> = needed.iter().flat_map(|part| &part.sets).map(|(name, _)| name).collect();
-        let left = mem::take(&mut self.left);
-        let old = || changed.values().filter(|_| !from_nothing);
+    fn retire(&mut self, left: Left, text: &mut Transaction<'_>) -> Vec<SmolStr> {
         let mut emptied = Vec::new();
-        let old_chains = old().flat_map(|part| &part.chains).map(|(name, _)| name);
-        for name in old_chains.chain(&left.chains).filter(|name| !chains.contains(name)) {
+        let gone = self.chains.changes().filter(|(.., new)| new.is_none()).map(|(name, ..)| name);
+        let foreign = left.chains.iter().filter(|name| self.chains.get(name).is_none());
+        for name in gone.chain(foreign) {
             text.line("flush chain", format_args!("{name}"));
-            emptied.push(SmolStr::from(name.as_str()));
+            text.cut();
+            emptied.push(name.clone());
         }
-        for name in old().flat_map(|part| &part.sets).map(|(name, _)| name).chain(&left.sets) {
-            if !sets.contains(name) {
-                text.line("delete set", format_args!("{name}"));
-            }
+        let gone = self.sets.changes().filter(|(.., new)| new.is_none()).map(|(name, ..)| name);
+        let foreign = left.sets.iter().filter(|name| self.sets.get(name).is_none());
+        for name in gone.chain(foreign) {
+            text.line("delete set", format_args!("{name}"));
         }
-        for name in chains {
-            self.emptied.remove(name);
-        }
-        self.emptied.extend(emptied.iter().map(|name| String::from(name.as_str())));
+        self.emptied.retain(|name| self.chains.get(name).is_none());
+        self.emptied.extend(emptied.iter().cloned());
         emptied
     }
 }
 
-/// Writes the sets and chains of a Service: all of them (`old` absent), or those that differ.
-fn write_part(old: Option<&Part>, new: &Part, words: &Words, text: &mut Transaction<'_>) {
-    let nothing = Part::default();
-    let known = old.unwrap_or(&nothing);
-    for set in new.sets.iter().filter(|set| !known.sets.contains(set)) {
-        let (name, seconds) = set;
-        // A set that exists takes the new timeout; to delete it first would be refused, as rules refer to it.
-        text.line("add set", format_args!("{name} {}", words.affinity_set(*seconds)));
-    }
-    let differing = || new.chains.iter().filter(|chain| !known.chains.contains(chain));
-    for (name, _) in differing() {
-        // All chains first, since their rules lead from one to another.
-        text.line("add chain", format_args!("{name}"));
-        if old.is_none() || known.chains.iter().any(|(known, _)| known == name) {
-            text.line("flush chain", format_args!("{name}"));
-        }
-    }
-    for (name, rules) in differing() {
-        for rule in rules {
-            text.line("add rule", format_args!("{name} {rule}"));
-        }
-    }
-}
-
 /// Reads `{ KEY [comment "..."] [: VERDICT] }`.
-fn read_element(name: &str, text: &str) -> Option<(Container, String, Value)> {
-    const ALL: [Container; 8] = [
-        Container::ClusterIps,
-        Container::FirewallIps,
-        Container::HairpinConnections,
-        Container::NoEndpointNodeports,
-        Container::NoEndpointServices,
-        Container::NodeportIps,
-        Container::ServiceIps,
-        Container::ServiceNodeports,
-    ];
-    let container = ALL.into_iter().find(|container| container.name() == name)?;
+fn read_element(name: &str, text: &str) -> Option<((Container, SmolStr), Value)> {
+    let container = Container::ALL.into_iter().find(|container| container.name() == name)?;
     let inner = text.strip_prefix("{ ")?.strip_suffix(" }")?;
     let (key, verdict) = inner.split_once(" : ").unwrap_or((inner, ""));
     let (key, comment) = key.split_once(" comment ").unwrap_or((key, ""));
     let comment = comment.trim_matches('"').into();
-    Some((container, key.into(), Value { verdict: verdict.into(), comment }))
-}
-
-/// Lines of `nft -f`.
-struct Transaction<'a> {
-    family: &'static str,
-    out: &'a mut String,
-    operations: usize,
-}
-
-impl Transaction<'_> {
-    fn table(&mut self, what: &str) {
-        let _ = writeln!(self.out, "{what} {} kube-proxy", self.family);
-        self.operations += 1;
-    }
-
-    fn line(&mut self, what: &str, rest: core::fmt::Arguments<'_>) {
-        let _ = writeln!(self.out, "{what} {} kube-proxy {rest}", self.family);
-        self.operations += 1;
-    }
-
-    fn element(&mut self, container: Container, key: &str, value: &Value) {
-        let comment = match value.comment.as_str() {
-            "" => String::new(),
-            comment => alloc::format!(" comment \"{comment}\""),
-        };
-        let verdict = match value.verdict.as_str() {
-            "" => String::new(),
-            verdict => alloc::format!(" : {verdict}"),
-        };
-        let name = container.name();
-        self.line("add element", format_args!("{name} {{ {key}{comment}{verdict} }}"));
-    }
+    Some(((container, key.into()), Value { verdict: verdict.into(), comment }))
 }

@@ -8,6 +8,11 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use core::net::IpAddr;
 use core::num::NonZeroU16;
 
+use svc_endpoints::view::PortEndpoints;
+use svc_model::Protocol;
+
+use super::ServicePort;
+
 /// Where a client sends its packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Frontend {
@@ -59,7 +64,21 @@ impl ConntrackCleanup {
         serving.is_some_and(|serving| !serving.contains(&flow.reply_source))
     }
 
-    pub(crate) fn add(&mut self, frontend: Frontend, serving: &BTreeSet<IpAddr>) {
-        self.frontends.insert(frontend, serving.clone());
+    /// Adds the frontends of a port, if it is one of UDP and any of its endpoints serves.
+    pub(crate) fn add(&mut self, service: &ServicePort, endpoints: Option<&PortEndpoints>) {
+        if service.protocol != Protocol::Udp {
+            return;
+        }
+        let endpoints = endpoints.into_iter().flat_map(PortEndpoints::iter);
+        let serving: BTreeSet<_> =
+            endpoints.filter(|endpoint| endpoint.state().serving).map(|endpoint| endpoint.ip()).collect();
+        if serving.is_empty() {
+            return;
+        }
+        let ips = service.external_ips.iter().chain(&service.load_balancer_ips).chain([&service.cluster_ip]);
+        let addresses = ips.map(|ip| Frontend::Address(*ip, service.port));
+        for frontend in addresses.chain(service.node_port.map(Frontend::NodePort)) {
+            self.frontends.insert(frontend, serving.clone());
+        }
     }
 }

@@ -6,11 +6,13 @@
 
 mod conntrack;
 mod name;
+mod node;
 mod port;
 mod service;
 
 pub use conntrack::{ConntrackCleanup, Flow, Frontend};
 pub use name::ServicePortName;
+pub use node::port_plans;
 pub use port::{Endpoint, PortPlan, ServicePort};
 pub use service::{Skipped, service_ports};
 

@@ -6,8 +6,9 @@ use core::net::IpAddr;
 use core::num::NonZeroU16;
 
 use ipnet::IpNet;
-use svc_endpoints::view::{NoEndpoints, Policy, PortEndpoints, PortPolicy, Viewpoint};
-use svc_model::Protocol;
+use smol_str::SmolStr;
+use svc_endpoints::view::{NoEndpoints, Policy, PortEndpoints, PortKey, PortPolicy, Viewpoint};
+use svc_model::{IpFamily, ObjectRef, Protocol};
 
 use super::ServicePortName;
 
@@ -43,6 +44,16 @@ impl ServicePort {
     #[must_use]
     pub fn has_external_frontends(&self) -> bool {
         self.policy.is_external()
+    }
+
+    /// What the port's endpoints are found by.
+    pub(crate) fn key(&self, family: IpFamily) -> PortKey {
+        PortKey {
+            service: ObjectRef::new(self.name.namespace(), self.name.name()),
+            family,
+            port: SmolStr::new(self.name.port()),
+            protocol: self.protocol,
+        }
     }
 
     /// Whether load balancer traffic has to pass a list of source ranges.

@@ -321,7 +321,13 @@ impl<'a> Traversal<'a, '_> {
         let host = self.at.host;
         let seen = self.flow.last_seen(&recent.list, address, host);
         let Test { sense, value: action } = recent.action;
-        let update = |action| AffinityUpdate { list: recent.list.clone(), address, action };
+        let update = |action| AffinityUpdate {
+            list: recent.list.clone(),
+            address,
+            rest: SmolStr::default(),
+            timeout: None,
+            action,
+        };
         let holds = match (action, seen) {
             (RecentAction::Set, _) => {
                 self.flow.affinity.push(update(AffinityAction::Remember));

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test uses a part")]
 
+pub(crate) mod ipvs;
+
 use std::collections::BTreeMap;
 
 use proptest::collection::vec;

@@ -7,8 +7,13 @@ use serde::Deserialize;
 use serde_json::Value;
 use svc_endpoints::view::SliceCache;
 use svc_model::{AddressType, EndpointSlice, IpFamily, Object, ObjectRef};
+use svc_rules::ProxyConfig;
 use svc_rules::iptables::{Mode, Proxy, StaleChains};
-use svc_rules::{LocalDetector, NodePortAddresses, ProxyConfig};
+
+#[path = "node.rs"]
+mod node;
+
+use node::{Changes, NodeConfig, number};
 
 /// Name of a case, and how it went.
 type Case = (String, Result<(), String>);
@@ -33,77 +38,29 @@ struct File {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase")]
 struct Config {
-    family: String,
-    node_name: String,
-    #[serde(rename = "nodeIP")]
-    node_ip: String,
-    masquerade_all: bool,
-    masquerade_mark: Option<String>,
-    masquerade_bit: u32,
-    local_detector: Detector,
-    node_port_addresses: Vec<String>,
-    node_addresses: Vec<String>,
+    #[serde(flatten)]
+    node: NodeConfig,
+    #[serde(default)]
     localhost_node_ports: bool,
-    random_fully: bool,
-    #[serde(rename = "conntrackTCPLiberal")]
+    #[serde(default, rename = "conntrackTCPLiberal")]
     conntrack_tcp_liberal: bool,
+    #[serde(default)]
     nfacct: Vec<String>,
-    topology_labels: BTreeMap<String, String>,
-    large_cluster_threshold: u32,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            family: "IPv4".into(),
-            node_name: String::new(),
-            node_ip: String::new(),
-            masquerade_all: false,
-            masquerade_mark: None,
-            masquerade_bit: 14,
-            local_detector: Detector::default(),
-            node_port_addresses: Vec::new(),
-            node_addresses: Vec::new(),
-            localhost_node_ports: false,
-            random_fully: false,
-            conntrack_tcp_liberal: false,
-            nfacct: Vec::new(),
-            topology_labels: BTreeMap::new(),
-            large_cluster_threshold: 1000,
-        }
-    }
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Detector {
-    mode: String,
-    value: String,
+    large_cluster_threshold: Option<u32>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Step {
-    #[serde(default)]
-    apply: Vec<Value>,
-    #[serde(default)]
-    delete: Vec<Deleted>,
+    #[serde(flatten)]
+    changes: Changes,
     full: bool,
     cleanup: Option<bool>,
     #[serde(default)]
     failed: bool,
-    topology_labels: Option<BTreeMap<String, String>>,
-    config: Option<Value>,
     expect: Expect,
-}
-
-#[derive(Deserialize)]
-struct Deleted {
-    kind: String,
-    namespace: String,
-    name: String,
 }
 
 #[derive(Deserialize)]
@@ -111,44 +68,15 @@ struct Expect {
     restore: String,
 }
 
-const ZONE: &str = "topology.kubernetes.io/zone";
-
 impl Config {
     fn settle(&self) -> Result<ProxyConfig, String> {
-        let family = match self.family.as_str() {
-            "IPv4" => IpFamily::Ipv4,
-            "IPv6" => IpFamily::Ipv6,
-            other => return Err(format!("family `{other}`")),
-        };
-        let mut config = ProxyConfig::new(family, self.node_name.as_str());
-        config.node_ip = self.node_ip.parse().ok();
-        config.node_addresses = self.node_addresses.iter().filter_map(|ip| ip.parse().ok()).collect();
-        config.zone = self.topology_labels.get(ZONE).map(Into::into);
-        config.masquerade_all = self.masquerade_all;
-        config.masquerade_mark = match &self.masquerade_mark {
-            Some(mark) => number(mark).ok_or_else(|| format!("masqueradeMark `{mark}`"))?,
-            None => 1 << self.masquerade_bit,
-        };
-        let value = self.local_detector.value.as_str();
-        config.local_detector = match self.local_detector.mode.as_str() {
-            "ClusterCIDR" | "NodeCIDR" => {
-                LocalDetector::Cidr(value.parse().map_err(|_| format!("local detector `{value}`"))?)
-            }
-            "BridgeInterface" => LocalDetector::Bridge(value.into()),
-            "InterfaceNamePrefix" => LocalDetector::InterfacePrefix(value.into()),
-            _ => LocalDetector::None,
-        };
-        config.node_port_addresses = NodePortAddresses::within(
-            self.node_port_addresses.iter().filter_map(|range| range.parse().ok()),
-            family,
-        );
+        let mut config = self.node.settle()?;
+        let counts = |counter: &str| self.nfacct.iter().any(|name| name == counter);
         config.localhost_node_ports = self.localhost_node_ports;
-        config.random_fully = self.random_fully;
         config.conntrack_tcp_be_liberal = self.conntrack_tcp_liberal;
-        config.counts_invalid_drops = self.nfacct.iter().any(|name| name == ProxyConfig::INVALID_DROPS);
-        config.counts_localhost_node_ports =
-            self.nfacct.iter().any(|name| name == ProxyConfig::LOCALHOST_NODE_PORTS);
-        config.large_cluster_threshold = self.large_cluster_threshold;
+        config.counts_invalid_drops = counts(ProxyConfig::INVALID_DROPS);
+        config.counts_localhost_node_ports = counts(ProxyConfig::LOCALHOST_NODE_PORTS);
+        config.large_cluster_threshold = self.large_cluster_threshold.unwrap_or(1000);
         Ok(config)
     }
 }
@@ -162,14 +90,15 @@ struct Node {
 
 impl Node {
     fn step(&mut self, step: &Step) -> Result<(), String> {
-        if step.config.is_some() {
+        let changes = &step.changes;
+        if changes.config.is_some() {
             return Err("the configuration changes in the middle of a case".into());
         }
-        for object in &step.apply {
+        for object in &changes.apply {
             self.apply(object)?;
         }
-        for deleted in &step.delete {
-            let name = ObjectRef::new(deleted.namespace.as_str(), deleted.name.as_str());
+        for deleted in &changes.delete {
+            let name = deleted.name();
             match deleted.kind.as_str() {
                 "Service" => self.proxy.remove(&name),
                 "EndpointSlice" => {
@@ -181,8 +110,8 @@ impl Node {
                 _ => {}
             }
         }
-        if let Some(labels) = &step.topology_labels {
-            self.proxy.set_zone(labels.get(ZONE).map(Into::into));
+        if let Some(zone) = changes.zone() {
+            self.proxy.set_zone(zone.map(Into::into));
         }
         let asked = if step.full { Mode::Full } else { Mode::Partial };
         let stale = if step.cleanup == Some(false) { StaleChains::Keep } else { StaleChains::Delete };
@@ -281,10 +210,6 @@ fn canonical_marks(line: &str) -> String {
         canonical
     });
     words.collect::<Vec<_>>().join(" ")
-}
-
-fn number(hexadecimal: &str) -> Option<u32> {
-    u32::from_str_radix(hexadecimal.strip_prefix("0x")?, 16).ok()
 }
 
 /// Chains in which the rules of different Services stand in no fixed order.

@@ -6,9 +6,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 use serde_json::Value;
 use svc_endpoints::view::SliceCache;
-use svc_model::{IpFamily, Object, ObjectRef};
+use svc_model::Object;
+use svc_rules::ProxyConfig;
 use svc_rules::nftables::{Proxy, Scope};
-use svc_rules::{LocalDetector, NodePortAddresses, ProxyConfig};
+
+#[path = "node.rs"]
+mod node;
+
+use node::{Changes, NodeConfig, number};
 
 /// Name of a case, and how it went.
 type Case = (String, Result<(), String>);
@@ -41,55 +46,18 @@ struct Table {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase", default)]
 struct Config {
-    family: String,
-    node_name: String,
-    #[serde(rename = "nodeIP")]
-    node_ip: String,
-    masquerade_all: bool,
-    masquerade_mark: Option<String>,
-    masquerade_bit: u32,
-    local_detector: Detector,
-    node_port_addresses: Vec<String>,
-    node_addresses: Vec<String>,
-    topology_labels: BTreeMap<String, String>,
-    #[serde(rename = "serviceCIDRs")]
+    #[serde(flatten)]
+    node: NodeConfig,
+    #[serde(default, rename = "serviceCIDRs")]
     service_cidrs: Vec<String>,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            family: "IPv4".into(),
-            node_name: String::new(),
-            node_ip: String::new(),
-            masquerade_all: false,
-            masquerade_mark: None,
-            masquerade_bit: 14,
-            local_detector: Detector::default(),
-            node_port_addresses: Vec::new(),
-            node_addresses: Vec::new(),
-            topology_labels: BTreeMap::new(),
-            service_cidrs: Vec::new(),
-        }
-    }
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Detector {
-    mode: String,
-    value: String,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Step {
-    #[serde(default)]
-    apply: Vec<Value>,
-    #[serde(default)]
-    delete: Vec<Deleted>,
+    #[serde(flatten)]
+    changes: Changes,
     full: bool,
     #[serde(default)]
     failed: bool,
@@ -97,16 +65,7 @@ struct Step {
     stale_deleted: Vec<String>,
     #[serde(rename = "serviceCIDRs")]
     service_cidrs: Option<Vec<String>>,
-    topology_labels: Option<BTreeMap<String, String>>,
-    config: Option<Value>,
     expect: Expect,
-}
-
-#[derive(Deserialize)]
-struct Deleted {
-    kind: String,
-    namespace: String,
-    name: String,
 }
 
 #[derive(Deserialize)]
@@ -115,37 +74,9 @@ struct Expect {
     operations: Option<usize>,
 }
 
-const ZONE: &str = "topology.kubernetes.io/zone";
-
 impl Config {
     fn settle(&self) -> Result<ProxyConfig, String> {
-        let family = match self.family.as_str() {
-            "IPv4" => IpFamily::Ipv4,
-            "IPv6" => IpFamily::Ipv6,
-            other => return Err(format!("family `{other}`")),
-        };
-        let mut config = ProxyConfig::new(family, self.node_name.as_str());
-        config.node_ip = self.node_ip.parse().ok();
-        config.node_addresses = self.node_addresses.iter().filter_map(|ip| ip.parse().ok()).collect();
-        config.zone = self.topology_labels.get(ZONE).map(Into::into);
-        config.masquerade_all = self.masquerade_all;
-        config.masquerade_mark = match &self.masquerade_mark {
-            Some(mark) => number(mark).ok_or_else(|| format!("masqueradeMark `{mark}`"))?,
-            None => 1 << self.masquerade_bit,
-        };
-        let value = self.local_detector.value.as_str();
-        config.local_detector = match self.local_detector.mode.as_str() {
-            "ClusterCIDR" | "NodeCIDR" => {
-                LocalDetector::Cidr(value.parse().map_err(|_| format!("local detector `{value}`"))?)
-            }
-            "BridgeInterface" => LocalDetector::Bridge(value.into()),
-            "InterfaceNamePrefix" => LocalDetector::InterfacePrefix(value.into()),
-            _ => LocalDetector::None,
-        };
-        config.node_port_addresses = NodePortAddresses::within(
-            self.node_port_addresses.iter().filter_map(|range| range.parse().ok()),
-            family,
-        );
+        let mut config = self.node.settle()?;
         config.service_cidrs = self.service_cidrs.iter().filter_map(|range| range.parse().ok()).collect();
         Ok(config)
     }
@@ -158,22 +89,23 @@ struct Node {
 
 impl Node {
     fn step(&mut self, step: &Step) -> Result<(), String> {
-        if step.config.is_some() {
+        let changes = &step.changes;
+        if changes.config.is_some() {
             return Err("the configuration changes in the middle of a case".into());
         }
-        for object in &step.apply {
+        for object in &changes.apply {
             self.apply(object)?;
         }
-        for deleted in &step.delete {
-            let name = ObjectRef::new(deleted.namespace.as_str(), deleted.name.as_str());
+        for deleted in &changes.delete {
+            let name = deleted.name();
             match deleted.kind.as_str() {
                 "Service" => self.proxy.remove(&name),
                 "EndpointSlice" => self.proxy.touch(&self.slices.remove(&name)),
                 _ => {}
             }
         }
-        if let Some(labels) = &step.topology_labels {
-            self.proxy.set_zone(labels.get(ZONE).map(Into::into));
+        if let Some(zone) = changes.zone() {
+            self.proxy.set_zone(zone.map(Into::into));
         }
         if let Some(ranges) = &step.service_cidrs {
             self.proxy.set_service_cidrs(ranges.iter().filter_map(|range| range.parse().ok()));
@@ -236,10 +168,6 @@ fn canonical(line: &str) -> String {
         Some(beginning) if comment.len() > 128 => format!("{head} comment \"{beginning}...\"{tail}"),
         _ => line,
     }
-}
-
-fn number(hexadecimal: &str) -> Option<u32> {
-    u32::from_str_radix(hexadecimal.strip_prefix("0x")?, 16).ok()
 }
 
 fn compare(

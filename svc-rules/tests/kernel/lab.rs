@@ -261,8 +261,19 @@ impl Lab {
 
     /// The first packet of a connection from `place`, as the node sees it.
     pub(crate) fn packet(&self, place: Place, transport: Transport, destination: SocketAddr) -> Packet {
+        self.packet_seen_by(&self.host(), place, transport, destination)
+    }
+
+    /// The same, where `host` has more addresses than the lab gave it: what it sends to one of its own comes from there.
+    pub(crate) fn packet_seen_by(
+        &self,
+        host: &Host,
+        place: Place,
+        transport: Transport,
+        destination: SocketAddr,
+    ) -> Packet {
         let family = Family::of(destination.ip());
-        let loops = place == Place::Node && self.host().is_local(destination.ip());
+        let loops = place == Place::Node && host.is_local(destination.ip());
         let source = if loops { destination.ip() } else { place.address(family) };
         let packet = Packet::new(transport, SocketAddr::new(source, 40_000), destination);
         match place.interface() {
@@ -304,11 +315,11 @@ impl Lab {
         command
     }
 
-    fn helper(&self, place: Place, arguments: &[&str]) -> String {
+    pub(crate) fn helper(&self, place: Place, arguments: &[&str]) -> String {
         self.run(place, std::env::current_exe().unwrap().to_str().unwrap(), arguments, "").unwrap()
     }
 
-    fn ip(&self, place: Place, lines: &str) {
+    pub(crate) fn ip(&self, place: Place, lines: &str) {
         run("ip", &["-n", &self.namespace(place), "-batch", "-"], lines).unwrap();
     }
 

@@ -3,6 +3,10 @@
 //! Needs root, `ip`, both variants of iptables, and `nft`. Where they are missing the tests say so and pass, except
 //! where the environment variable `CI` is `true`: there they fail. Give words to run only scenarios whose names contain
 //! one of them.
+//!
+//! IPVS mode needs a kernel with IPVS, `ipvsadm` and `ipset` besides. Where this kernel has none, the environment variable
+//! `SVC_IPVS_RUNNER` may name a command that runs the program in its first argument, with the others as arguments, as
+//! root in a kernel that has it; this program is then run there. Else those scenarios are skipped, with `CI` or without.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -16,6 +20,7 @@
 
 mod cluster;
 mod iptables;
+mod ipvs;
 mod lab;
 mod nft;
 mod probe;
@@ -34,7 +39,9 @@ fn main() -> ExitCode {
     if let Some(status) = traffic::helper(&arguments) {
         return status;
     }
-    let scenarios: Vec<Scenario> = iptables::SCENARIOS.into_iter().chain(nft::SCENARIOS).collect();
+    let ipvs = ipvs::scenarios();
+    let scenarios = iptables::SCENARIOS.into_iter().chain(nft::SCENARIOS);
+    let scenarios: Vec<Scenario> = scenarios.chain(ipvs.iter().copied().flatten().copied()).collect();
     if arguments.iter().any(|argument| argument == "--list") {
         for (name, _) in scenarios {
             println!("{name}: test");
@@ -45,6 +52,9 @@ fn main() -> ExitCode {
         let required = std::env::var("CI").is_ok_and(|value| value == "true");
         eprintln!("kernel tests {}: {missing}", if required { "CANNOT RUN" } else { "SKIPPED" });
         return if required { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+    }
+    if let Err(missing) = ipvs {
+        eprintln!("kernel tests of IPVS mode SKIPPED: {missing}");
     }
     let words: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with('-')).collect();
     let chosen = |name: &str| words.is_empty() || words.iter().any(|word| name.contains(word.as_str()));

@@ -99,7 +99,7 @@ const MANY: usize = 48;
 
 /// Tries the connection, walks it, and compares both with what the scenario is about.
 pub(crate) fn check(lab: &Lab, host: &Host, walk: impl Fn(&Host, &Packet) -> Walk, probe: Probe) {
-    let packet = lab.packet(probe.from, probe.transport, probe.to);
+    let packet = lab.packet_seen_by(host, probe.from, probe.transport, probe.to);
     let walked = walk(host, &packet);
     let predicted: BTreeSet<Seen> =
         walked.outcomes.iter().map(|outcome| Seen::of_outcome(outcome, &packet, host)).collect();
@@ -127,7 +127,7 @@ pub(crate) fn check_affinity(
     transport: Transport,
     to: SocketAddr,
 ) {
-    let packet = lab.packet(from, transport, to);
+    let packet = lab.packet_seen_by(host, from, transport, to);
     let first = walk(host, &packet);
     assert!(first.outcomes.len() > 1, "free choice at first: {first:?}");
     let answers = lab.connect(from, transport, to, 12);

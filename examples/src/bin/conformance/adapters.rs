@@ -22,6 +22,7 @@ areas! {
     "endpointslice" = endpointslice "../../../../svc-endpoints/tests/conformance/endpointslice.rs";
     "env" = env "../../../../svc-dns/tests/conformance/env.rs";
     "iptables" = iptables "../../../../svc-rules/tests/conformance/iptables.rs";
+    "ipvs" = ipvs "../../../../svc-rules/tests/conformance/ipvs.rs";
     "netpol" = netpol "../../../../svc-netpol/tests/conformance/netpol.rs";
     "nftables" = nftables "../../../../svc-rules/tests/conformance/nftables.rs";
     "policy-validation" = policy_validation "../../../../svc-model/tests/conformance/policy_validation.rs";

@@ -7,6 +7,7 @@ use anyhow::Result;
 use svc_examples::input::Input;
 use svc_examples::output::{DIM, Format, styled};
 use svc_examples::world::World;
+use svc_rules::Scheme;
 
 /// Where input comes from.
 #[derive(Clone, Debug, clap::Args)]
@@ -44,4 +45,10 @@ pub(crate) fn write_notes(out: &mut dyn Write, notes: &[String]) -> Result<()> {
         writeln!(out, "{}", styled(DIM, format_args!("assumed: {note}")))?;
     }
     Ok(())
+}
+
+/// Reads the name of a proxy mode, or of the flat layout of one.
+pub(crate) fn scheme(text: &str) -> Result<Scheme, String> {
+    let [first @ .., last] = Scheme::ALL.map(Scheme::as_str);
+    Scheme::parse(text).ok_or_else(|| format!("{} or {last}", first.join(", ")))
 }

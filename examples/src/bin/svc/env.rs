@@ -63,18 +63,21 @@ pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<ExitCode> {
     };
     let services: Vec<Arc<Service>> = world.cluster.services().iter().cloned().collect();
     let env = ServiceEnv::of(services.iter().map(Arc::as_ref), &namespace, links);
-    let clash = |clash: &svc_dns::EnvClash| Clash {
-        name: clash.name.clone(),
+    let clash = |clash: svc_dns::EnvClash<'_>| Clash {
+        name: clash.name.to_owned(),
         values: clash.vars.iter().map(|var| format!("{} of {}", var.value, var.service)).collect(),
     };
     let variables = Variables {
         namespace,
         bytes: env.bytes(),
-        clashes: env.clashes.iter().map(clash).collect(),
+        clashes: env.clashes().map(clash).collect(),
         variables: env
-            .vars
-            .into_iter()
-            .map(|var| Variable { name: var.name, value: var.value, service: var.service.to_string() })
+            .vars()
+            .map(|var| Variable {
+                name: var.name.to_owned(),
+                value: var.value.to_owned(),
+                service: var.service.to_string(),
+            })
             .collect(),
     };
     if args.output.output != Format::Table {

@@ -1,20 +1,26 @@
 //! `svc rules`: the rules that a node gets, whole or as a change, and what changes between two sets of manifests.
 
-use std::collections::BTreeSet;
+mod diff;
+mod migrate;
+
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use svc_examples::input::Input;
-use svc_examples::output::{BAD, BOLD, DIM, GOOD, styled};
+use svc_examples::output::{DIM, Format, styled};
 use svc_examples::world::World;
-use svc_model::{IpFamily, Kind};
+use svc_model::IpFamily;
 use svc_rules::iptables::{Mode, Proxy, Sections, StaleChains};
 use svc_rules::packet::Family;
 use svc_rules::policy::{self, Refusal};
-use svc_rules::xtables::Ruleset;
-use svc_rules::{ProxyConfig, ProxyMode, nftables};
+use svc_rules::{ProxyConfig, ProxyMode, Scheme, ipvs, nftables};
+
+use crate::common::{OutputArgs, scheme};
+
+const TEXT_ONLY: &str = "rules are text for the tools: only those of Services in mode nftables have another form, \
+                         `-o json` for nft -j -f -";
 
 /// Options of `svc rules`.
 #[derive(clap::Args)]
@@ -25,9 +31,10 @@ pub(crate) struct Args {
     /// Namespace of objects that don't say.
     #[arg(short, long, default_value = "default")]
     namespace: String,
-    /// Proxy mode; that of a KubeProxyConfiguration among the manifests, or iptables.
-    #[arg(long)]
-    mode: Option<String>,
+    /// Proxy mode: iptables, ipvs, nftables or nftables-flat; that of a KubeProxyConfiguration among the manifests, or
+    /// iptables.
+    #[arg(long, value_parser = scheme)]
+    mode: Option<Scheme>,
     /// The node; the first by name if not given.
     #[arg(long)]
     node: Option<String>,
@@ -56,6 +63,13 @@ pub(crate) struct Args {
     /// Which rules change between two sets of manifests.
     #[arg(long, num_args = 2, value_names = ["A", "B"], conflicts_with_all = ["filename", "size", "since"])]
     diff: Option<Vec<PathBuf>>,
+    /// What changes for each Service when the node's proxy moves from one mode to another. Exit code 1 if anything
+    /// does.
+    #[arg(long, num_args = 2, value_names = ["FROM", "TO"], value_parser = scheme,
+        conflicts_with_all = ["mode", "size", "since", "sections", "policies", "diff"])]
+    migrate: Option<Vec<Scheme>>,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 /// An address family.
@@ -84,42 +98,50 @@ impl FamilyArg {
     }
 }
 
-/// Mode and configuration of a node's proxy; `mode` overrides that of the manifests.
+/// How the rules of a node are written, and its proxy's configuration; `mode` overrides that of the manifests.
 pub(crate) fn configuration(
     world: &World,
     node: Option<&str>,
     family: IpFamily,
-    mode: Option<&str>,
-) -> Result<(ProxyMode, ProxyConfig)> {
+    mode: Option<Scheme>,
+) -> Result<(Scheme, ProxyConfig)> {
     let node = world.node(node)?;
-    let mode = match mode {
-        None => world.proxy_mode()?,
-        Some(text) => ProxyMode::ALL
-            .into_iter()
-            .find(|mode| mode.as_str() == text)
-            .with_context(|| format!("no proxy mode `{text}`: there are iptables, ipvs and nftables"))?,
+    let scheme = match mode {
+        Some(scheme) => scheme,
+        None => Scheme::of(world.proxy_mode()?),
     };
-    if mode == ProxyMode::Ipvs {
-        bail!("rules of mode ipvs cannot be written yet; those of iptables and nftables can");
-    }
-    Ok((mode, world.proxy_config(&node, family, mode)?))
+    Ok((scheme, world.proxy_config(&node, family, scheme.mode())?))
 }
 
 pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<ExitCode> {
     if let Some([old, new]) = args.diff.as_deref() {
-        return diff(args, old, new, out);
+        if args.output.output != Format::Table {
+            bail!(TEXT_ONLY);
+        }
+        return diff::run(args, old, new, out);
+    }
+    if let Some([from, to]) = args.migrate.as_deref() {
+        return migrate::run(args, *from, *to, out);
     }
     let world = World::new(Input::read(&args.filename, &args.namespace)?)?;
-    let (mode, config) =
-        configuration(&world, args.node.as_deref(), args.family.model(), args.mode.as_deref())?;
+    let (scheme, config) = configuration(&world, args.node.as_deref(), args.family.model(), args.mode)?;
     for note in &world.notes {
         anstream::eprintln!("{}", styled(DIM, format_args!("assumed: {note}")));
     }
-    if args.policies {
-        return policies(args, &world, mode, &config.node_name, out);
+    let nft = matches!(scheme, Scheme::Nftables | Scheme::NftablesFlat);
+    match args.output.output {
+        Format::Table => {}
+        Format::Json if nft && !args.policies => {}
+        _ => bail!(TEXT_ONLY),
     }
-    if mode == ProxyMode::Nftables {
-        return nftables(args, &world, config, out);
+    if args.policies {
+        return policies(args, &world, scheme.mode(), &config.node_name, out);
+    }
+    match scheme {
+        Scheme::Nftables => return nftables(args, &world, config, nftables::Layout::Reference, out),
+        Scheme::NftablesFlat => return nftables(args, &world, config, nftables::Layout::Flat, out),
+        Scheme::Ipvs => return ipvs(args, &world, config, out),
+        _ => {}
     }
     let mut proxy = Proxy::new(config);
     if let Some(most) = args.sections {
@@ -186,77 +208,64 @@ fn policies(
 }
 
 /// The transaction for `nft -f -`.
-fn nftables(args: &Args, world: &World, config: ProxyConfig, out: &mut dyn Write) -> Result<ExitCode> {
+fn nftables(
+    args: &Args,
+    world: &World,
+    config: ProxyConfig,
+    layout: nftables::Layout,
+    out: &mut dyn Write,
+) -> Result<ExitCode> {
     if args.partial || args.sections.is_some() {
         bail!(
             "--partial and --sections are for mode iptables: in nftables mode every change is as small as --delta"
         );
     }
-    let mut proxy = nftables::Proxy::new(config);
+    let mut proxy = nftables::Proxy::with_layout(config, layout);
     let mut text = String::new();
     if let Some(since) = &args.since {
         let old = World::new(Input::read(&[since], &args.namespace)?)?;
-        old.cluster.services().iter().for_each(|service| _ = proxy.apply(service));
+        proxy.replace_all(old.cluster.services().iter().map(|service| &**service));
         let _ = proxy.sync(&old.endpoints, nftables::Scope::Full, &mut text);
         proxy.succeeded();
         text.clear();
         let mut slices = old.endpoints;
         proxy.touch(&slices.replace_all(world.cluster.endpoint_slices().iter().map(|slice| &**slice)));
-        for service in old.cluster.services().iter() {
-            proxy.remove(&service.object_ref());
-        }
     }
-    world.cluster.services().iter().for_each(|service| _ = proxy.apply(service));
+    proxy.replace_all(world.cluster.services().iter().map(|service| &**service));
     let scope = if args.delta { nftables::Scope::Changes } else { nftables::Scope::Full };
     let _ = proxy.sync(&world.endpoints, scope, &mut text);
-    out.write_all(text.as_bytes())?;
+    match args.output.output {
+        Format::Json => writeln!(out, "{}", svc_rules::nft::to_json(&text)?)?,
+        _ => out.write_all(text.as_bytes())?,
+    }
     Ok(ExitCode::SUCCESS)
 }
 
-/// The rules of a node after a full sync, as a model.
-fn ruleset(args: &Args, path: &PathBuf) -> Result<Ruleset> {
-    let world = World::new(Input::read(&[path], &args.namespace)?)?;
-    let (mode, config) =
-        configuration(&world, args.node.as_deref(), args.family.model(), args.mode.as_deref())
-            .with_context(|| path.display().to_string())?;
-    if mode != ProxyMode::Iptables {
-        bail!("--diff is for mode iptables; for nftables use --since A --delta");
+/// Input for the tools of IPVS mode, in the order in which it is to be loaded.
+fn ipvs(args: &Args, world: &World, config: ProxyConfig, out: &mut dyn Write) -> Result<ExitCode> {
+    if args.partial || args.sections.is_some() {
+        bail!(
+            "--partial and --sections are for mode iptables: in IPVS mode every change is as small as --delta"
+        );
     }
-    let mut proxy = Proxy::new(config);
+    let mut proxy = ipvs::Proxy::new(config);
+    let mut input = ipvs::Input::default();
+    if let Some(since) = &args.since {
+        let old = World::new(Input::read(&[since], &args.namespace)?)?;
+        proxy.replace_all(old.cluster.services().iter().map(|service| &**service));
+        let _ = proxy.sync(&old.endpoints, ipvs::Scope::Full, &mut input);
+        proxy.succeeded();
+        input.clear();
+        let mut slices = old.endpoints;
+        proxy.touch(&slices.replace_all(world.cluster.endpoint_slices().iter().map(|slice| &**slice)));
+    }
     proxy.replace_all(world.cluster.services().iter().map(|service| &**service));
-    let mut text = Vec::new();
-    let _ = proxy.sync(&world.endpoints, Mode::Full, StaleChains::Delete, &mut text);
-    Ok(Ruleset::parse(&String::from_utf8(text)?, args.family.packet())?)
-}
-
-/// Prints the rules that come and go, chain by chain. Exit code 1 if there are any.
-fn diff(args: &Args, old: &PathBuf, new: &PathBuf, out: &mut dyn Write) -> Result<ExitCode> {
-    let (old, new) = (ruleset(args, old)?, ruleset(args, new)?);
-    let mut same = true;
-    for table in ["filter", "nat"] {
-        let names: BTreeSet<_> = [&old, &new]
-            .into_iter()
-            .filter_map(|rules| rules.table(table))
-            .flat_map(|table| table.chains().into_iter().map(|(name, _)| *name))
-            .collect();
-        for name in names {
-            let rules = |of: &Ruleset| -> Vec<String> {
-                let rules = of.chain(table, &name).into_iter().flat_map(|chain| &chain.rules);
-                rules.map(|rule| rule.text(args.family.packet())).collect()
-            };
-            let (before, after) = (rules(&old), rules(&new));
-            if before == after {
-                continue;
-            }
-            same = false;
-            writeln!(out, "{}", styled(BOLD, format_args!("{table} {name}")))?;
-            for rule in before.iter().filter(|rule| !after.contains(rule)) {
-                writeln!(out, "{}", styled(BAD, format_args!("- {rule}")))?;
-            }
-            for rule in after.iter().filter(|rule| !before.contains(rule)) {
-                writeln!(out, "{}", styled(GOOD, format_args!("+ {rule}")))?;
-            }
-        }
+    let scope = if args.delta { ipvs::Scope::Changes } else { ipvs::Scope::Full };
+    let _ = proxy.sync(&world.endpoints, scope, &mut input);
+    for (command, text) in input.texts().into_iter().filter(|(_, text)| !text.is_empty()) {
+        writeln!(out, "# {command}")?;
+        out.write_all(text)?;
+        writeln!(out)?;
     }
-    Ok(if same { ExitCode::SUCCESS } else { ExitCode::from(1) })
+    Ok(ExitCode::SUCCESS)
 }

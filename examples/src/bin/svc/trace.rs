@@ -9,9 +9,9 @@ use svc_examples::trace::{
     NameStep, PolicyStep, Request, RulesStep, Source, Stage, Target, TargetKind, Trace,
 };
 use svc_model::{Protocol, Sent};
-use svc_rules::ProxyMode;
+use svc_rules::Scheme;
 
-use crate::common::{InputArgs, OutputArgs, write_notes};
+use crate::common::{InputArgs, OutputArgs, scheme, write_notes};
 
 /// Options of `svc trace`.
 #[derive(clap::Args)]
@@ -29,9 +29,10 @@ pub(crate) struct Args {
     /// Transport protocol.
     #[arg(long, default_value = "TCP", value_parser = protocol)]
     protocol: Protocol,
-    /// Proxy mode whose rules are walked: iptables, ipvs or nftables; by default that of the configuration.
-    #[arg(long, value_parser = proxy_mode)]
-    mode: Option<ProxyMode>,
+    /// Proxy mode whose rules are walked: iptables, ipvs, nftables or nftables-flat; by default that of the
+    /// configuration.
+    #[arg(long, value_parser = scheme)]
+    mode: Option<Scheme>,
     /// Node that traffic from outside enters at.
     #[arg(long)]
     node: Option<String>,
@@ -39,11 +40,6 @@ pub(crate) struct Args {
 
 fn protocol(text: &str) -> Result<Protocol, String> {
     Sent::new(&text.to_ascii_uppercase()).get().ok_or_else(|| "TCP, UDP or SCTP".to_owned())
-}
-
-fn proxy_mode(text: &str) -> Result<ProxyMode, String> {
-    let found = ProxyMode::ALL.into_iter().find(|mode| mode.as_str() == text);
-    found.ok_or_else(|| "iptables, ipvs or nftables".to_owned())
 }
 
 pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<ExitCode> {
@@ -253,6 +249,7 @@ fn rule_lines(rules: &RulesStep) -> Vec<String> {
     lines.extend(rules.hits.iter().map(|hit| {
         let place = match hit.number {
             Some(number) => format!("{} {} {number}", hit.table, hit.chain),
+            None if hit.table == "ipvs" => format!("{} {}", hit.table, hit.chain),
             None => format!("{} {} policy", hit.table, hit.chain),
         };
         let comment =
