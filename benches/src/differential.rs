@@ -35,6 +35,7 @@ pub struct Area {
 pub const AREAS: &[Area] = &[
     Area { name: "iptables", peer: Peer::Kubernetes, make: proxy::iptables },
     Area { name: "nftables", peer: Peer::Kubernetes, make: proxy::nftables },
+    Area { name: "ipvs", peer: Peer::Kubernetes, make: proxy::ipvs },
     Area { name: "endpointslice", peer: Peer::Kubernetes, make: slices::endpointslice },
     Area { name: "endpoints", peer: Peer::Kubernetes, make: endpoints::endpoints },
     Area { name: "env", peer: Peer::Kubernetes, make: endpoints::env },

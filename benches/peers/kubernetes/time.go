@@ -143,17 +143,23 @@ func timeRules(c *clock, size string, text []byte) error {
 			n.applySlice(slice)
 		}
 		n.sync()
-		full := func() {
-			if mode != "ipvs" {
-				field(p, "needFullSync").SetBool(true)
+		// Small syncs are too short to time alone.
+		times := max(1, 1000/len(input.Services))
+		c.time(mode+"/full/"+size, times, nil, func() {
+			for range times {
+				if mode != "ipvs" {
+					field(p, "needFullSync").SetBool(true)
+				}
+				n.sync()
 			}
-		}
-		c.time(mode+"/full/"+size, 1, full, n.sync)
+		})
 		turn := 0
-		c.time(mode+"/one endpoint/"+size, 1, nil, func() {
-			turn++
-			n.applySlice(input.Change[turn%2].DeepCopy())
-			n.sync()
+		c.time(mode+"/one endpoint/"+size, times, nil, func() {
+			for range times {
+				turn++
+				n.applySlice(input.Change[turn%2].DeepCopy())
+				n.sync()
+			}
 		})
 	}
 	return nil

@@ -11,21 +11,18 @@ use serde_json::Value;
 pub enum Peer {
     /// Kubernetes itself: kube-proxy, controllers, kubelet, apimachinery.
     Kubernetes,
-    /// CoreDNS and its kubernetes plugin.
-    CoreDns,
     /// The policy simulator of cyclonus.
     Cyclonus,
 }
 
 impl Peer {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Kubernetes, Self::CoreDns, Self::Cyclonus];
+    pub const ALL: [Self; 2] = [Self::Kubernetes, Self::Cyclonus];
 
     /// The folder of the module.
     pub fn name(self) -> &'static str {
         match self {
             Self::Kubernetes => "kubernetes",
-            Self::CoreDns => "coredns",
             Self::Cyclonus => "cyclonus",
         }
     }

@@ -17,6 +17,11 @@ pub(super) fn nftables(random: &mut Random) -> Value {
     Maker::new(random, "nftables").make()
 }
 
+/// A case of area `ipvs`.
+pub(super) fn ipvs(random: &mut Random) -> Value {
+    Maker::new(random, "ipvs").make()
+}
+
 struct Maker<'a> {
     random: &'a mut Random,
     area: &'static str,
@@ -99,8 +104,15 @@ impl<'a> Maker<'a> {
             "nfacct": nfacct,
             "topologyLabels": topology(r),
         });
-        if self.area == "nftables" {
-            config["serviceCIDRs"] = service_cidrs(r);
+        match self.area {
+            "nftables" => config["serviceCIDRs"] = service_cidrs(r),
+            "ipvs" => {
+                config["scheduler"] = json!(*r.pick(&["rr", "wrr", "lc", "sh", "mh", "sed"]));
+                config["strictARP"] = json!(percent(r, 20));
+                config["excludeCIDRs"] =
+                    one(r, &[json!([]), json!([]), json!(["203.0.113.0/24", "2001:db8:99::/64"])]);
+            }
+            _ => {}
         }
         config
     }
@@ -289,8 +301,23 @@ impl<'a> Maker<'a> {
         let mut endpoints: Vec<Value> = Vec::new();
         for _ in 0..r.below(5) {
             let fresh = endpoint(r, kind);
-            if !has_address(&endpoints, &fresh) {
+            if !has_address(&endpoints, &fresh) && !elsewhere(&self.slices, "", &fresh) {
                 endpoints.push(fresh);
+            }
+        }
+        // An endpoint on its way from one slice to another, or a Pod whose address is in use again.
+        if percent(r, 15)
+            && let Some(other) = self.slices.last()
+            && other["addressType"] == kind
+            && other["metadata"]["labels"]["kubernetes.io/service-name"] == known.name.as_str()
+            && let Some(twin) = other["endpoints"].get(0)
+        {
+            let mut twin = twin.clone();
+            if twin["conditions"]["terminating"] != true && percent(r, 60) {
+                twin["conditions"] = json!({"ready": false, "serving": percent(r, 70), "terminating": true});
+            }
+            if !has_address(&endpoints, &twin) {
+                endpoints.push(twin);
             }
         }
         let mut ports = Vec::new();
@@ -355,8 +382,16 @@ impl<'a> Maker<'a> {
                     other["spec"].as_object().into_iter().flatten().map(|(key, _)| key.clone()).collect();
                 let key = self.random.pick(&keys).clone();
                 if object["spec"]["type"] == "ExternalName"
-                    || ["type", "clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"]
-                        .contains(&key.as_str())
+                    || [
+                        "type",
+                        "clusterIP",
+                        "clusterIPs",
+                        "ipFamilies",
+                        "ipFamilyPolicy",
+                        "sessionAffinity",
+                        "sessionAffinityConfig",
+                    ]
+                    .contains(&key.as_str())
                 {
                     object = other;
                 } else {
@@ -380,15 +415,18 @@ impl<'a> Maker<'a> {
             7 => apply.push(self.slices[slice].clone()),
             _ => {
                 let kind = self.slices[slice]["addressType"].as_str().unwrap_or("IPv4").to_owned();
-                let Some(endpoints) = self.slices[slice]["endpoints"].as_array_mut() else { return };
+                let name = self.slices[slice]["metadata"]["name"].as_str().unwrap_or_default().to_owned();
                 let fresh = endpoint(self.random, &kind);
-                let at = self.random.below(endpoints.len());
+                let at = self.random.below(self.slices[slice]["endpoints"].as_array().map_or(0, Vec::len));
+                let twin = elsewhere(&self.slices, &name, &self.slices[slice]["endpoints"][at]);
+                let taken = elsewhere(&self.slices, &name, &fresh);
+                let Some(endpoints) = self.slices[slice]["endpoints"].as_array_mut() else { return };
                 match self.random.below(4) {
                     1 if !endpoints.is_empty() => drop(endpoints.remove(at)),
-                    2 | 3 if !endpoints.is_empty() => {
-                        endpoints[at]["conditions"] = fresh["conditions"].clone()
+                    2 | 3 if !endpoints.is_empty() && !twin => {
+                        endpoints[at]["conditions"] = fresh["conditions"].clone();
                     }
-                    _ if !has_address(endpoints, &fresh) => endpoints.push(fresh),
+                    _ if !has_address(endpoints, &fresh) && !taken => endpoints.push(fresh),
                     _ => {}
                 }
                 apply.push(self.slices[slice].clone());
@@ -425,16 +463,25 @@ fn service_cidrs(random: &mut Random) -> Value {
     )
 }
 
+/// Whether the endpoint's address stands in a slice other than the named one. Kubernetes defines what that means only
+/// if both are the same or one is terminating.
+fn elsewhere(slices: &[Value], name: &str, endpoint: &Value) -> bool {
+    slices.iter().filter(|slice| slice["metadata"]["name"] != name).any(|slice| {
+        let endpoints = slice["endpoints"].as_array();
+        !endpoint.is_null() && endpoints.is_some_and(|endpoints| has_address(endpoints, endpoint))
+    })
+}
+
 /// Whether the address stands in the slice already. Which of two endpoints of one address a slice means is undefined
-/// in Kubernetes; in two slices of a Service both may stand.
+/// in Kubernetes.
 fn has_address(endpoints: &[Value], fresh: &Value) -> bool {
     endpoints.iter().any(|endpoint| endpoint["addresses"][0] == fresh["addresses"][0])
 }
 
-/// An endpoint, of few addresses, so that some stand in two slices.
+/// An endpoint.
 fn endpoint(random: &mut Random, kind: &str) -> Value {
     let r = random;
-    let (a, b) = (r.below(3), r.below(4) + 2);
+    let (a, b) = (r.below(9), r.below(20) + 2);
     let address = match kind {
         "IPv4" => format!("10.244.{a}.{b}"),
         "IPv6" => format!("fd00:10::{a:x}:{b:x}"),

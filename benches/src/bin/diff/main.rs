@@ -122,7 +122,7 @@ fn run(area: &Area, args: &Args) -> Result<Counts, String> {
             continue;
         }
         counts.mismatches += 1;
-        let small = shrink(case, |smaller| differs(*adapter, &mut player, smaller, 3).unwrap_or(false));
+        let small = shrink(case, |smaller| differs(*adapter, &mut player, smaller, 24).unwrap_or(false));
         report(*adapter, &mut player, &small, &args.out, area.name, seed)?;
         if counts.mismatches >= args.stop {
             break;

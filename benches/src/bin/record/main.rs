@@ -57,7 +57,7 @@ fn run(args: &Args) -> Result<(), String> {
     }
     inputs::write(&args.inputs, &sizes)?;
     let mut peers = Vec::new();
-    for peer in [Peer::Kubernetes, Peer::Cyclonus] {
+    for peer in Peer::ALL {
         peers.push((peer, peer.build()?));
     }
     let (mut reference, mut libraries) = (Timings::new(), Timings::new());

@@ -53,6 +53,12 @@ struct Clock {
 }
 
 impl Clock {
+    /// Runs the work so many times a round.
+    fn repeat(&mut self, name: &str, times: u32, mut work: impl FnMut()) {
+        self.time(name, times, || (0..times).for_each(|_| work()));
+    }
+
+    /// Runs the work, which is so many operations, once a round.
     fn time(&mut self, name: &str, operations: u32, mut work: impl FnMut()) {
         for _ in 0..ROUNDS {
             let start = Instant::now();
@@ -76,7 +82,12 @@ fn proxy_config() -> ProxyConfig {
     config
 }
 
+/// How often what takes microseconds is done in one go.
+const FEW: u32 = 100;
+
 fn rules(clock: &mut Clock, size: usize, input: &RulesInput) {
+    // Small syncs are too short to time alone.
+    let times = u32::try_from(1_000 / size.max(1)).unwrap_or(1).max(1);
     let mut slices = SliceCache::new();
     let mut proxy = iptables::Proxy::new(proxy_config());
     for slice in &input.slices {
@@ -93,12 +104,13 @@ fn rules(clock: &mut Clock, size: usize, input: &RulesInput) {
         black_box(&out);
     };
     sync(&mut proxy, &slices, iptables::Mode::Full);
-    clock.time(&format!("iptables/full/{size}"), 1, || sync(&mut proxy, &slices, iptables::Mode::Full));
+    clock.repeat(&format!("iptables/full/{size}"), times, || sync(&mut proxy, &slices, iptables::Mode::Full));
     let mut turn = 0;
-    for (name, mode) in
-        [("one endpoint", iptables::Mode::Partial), ("one endpoint, delta", iptables::Mode::Delta)]
-    {
-        clock.time(&format!("iptables/{name}/{size}"), 1, || {
+    for (name, mode, times) in [
+        ("one endpoint", iptables::Mode::Partial, times),
+        ("one endpoint, delta", iptables::Mode::Delta, FEW),
+    ] {
+        clock.repeat(&format!("iptables/{name}/{size}"), times, || {
             turn += 1;
             proxy.touch(&slices.apply(&input.change[turn % 2]));
             sync(&mut proxy, &slices, mode);
@@ -121,11 +133,11 @@ fn rules(clock: &mut Clock, size: usize, input: &RulesInput) {
         black_box(&out);
     };
     sync(&mut proxy, &slices, nftables::Scope::Full);
-    clock.time(&format!("nftables/full/{size}"), 1, || {
+    clock.repeat(&format!("nftables/full/{size}"), times, || {
         proxy.require_full();
         sync(&mut proxy, &slices, nftables::Scope::Full);
     });
-    clock.time(&format!("nftables/one endpoint/{size}"), 1, || {
+    clock.repeat(&format!("nftables/one endpoint/{size}"), FEW, || {
         turn += 1;
         proxy.touch(&slices.apply(&input.change[turn % 2]));
         sync(&mut proxy, &slices, nftables::Scope::Changes);
@@ -161,11 +173,11 @@ fn endpoints(clock: &mut Clock, size: usize, input: &EndpointsInput) {
     }
     let states = [first, &flipped];
     let mut turn = 0;
-    clock.time(&format!("endpoints/one Pod/{size}"), 1, || {
+    clock.repeat(&format!("endpoints/one Pod/{size}"), FEW, || {
         turn += 1;
         drop(black_box(engine.apply_pod(states[turn % 2])));
     });
-    clock.time(&format!("endpoints/nothing changed/{size}"), 1, || {
+    clock.repeat(&format!("endpoints/nothing changed/{size}"), FEW, || {
         drop(black_box(engine.apply_pod(states[turn % 2])));
     });
 }

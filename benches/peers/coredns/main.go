@@ -1,7 +1,0 @@
-package main
-
-import (
-	_ "github.com/coredns/coredns/plugin/kubernetes"
-)
-
-func main() {}
