@@ -11,6 +11,7 @@ use svc_rules::ProxyConfig;
 use svc_rules::iptables::{Mode, Proxy, StaleChains};
 
 #[path = "node.rs"]
+#[allow(clippy::duplicate_mod, reason = "each adapter stands alone")]
 mod node;
 
 use node::{Changes, NodeConfig, number};

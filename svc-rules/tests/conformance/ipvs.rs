@@ -19,6 +19,7 @@ use svc_rules::xtables::{RestoreMode, Ruleset};
 use svc_rules::{NodePortAddresses, ProxyConfig};
 
 #[path = "node.rs"]
+#[allow(clippy::duplicate_mod, reason = "each adapter stands alone")]
 mod node;
 
 use node::{ABSENT_MARK, Changes, NodeConfig, addresses, number};
