@@ -119,25 +119,32 @@ pub(crate) fn assign(slices: &mut FamilySlices<'_>, shares: Option<&CpuShares>) 
     let ready = slices.endpoints().filter(|endpoint| is_ready(endpoint)).count();
     let plan = plan_zones(ready, shares)?;
     let mut given: BTreeMap<SmolStr, usize> = BTreeMap::new();
+    // The reference puts slices whose hints cannot stay behind those that it was to write anyway.
+    let mut written: Vec<&mut EndpointSlice> = slices.creates.iter_mut().collect();
+    let mut reopened = Vec::new();
     for work in &mut slices.works {
-        if work.is_unchanged() {
-            match kept_hints(work.old, &given, &plan) {
-                Some(kept) => {
-                    for (zone, count) in kept {
-                        *given.entry(zone.clone()).or_default() += count;
-                    }
-                }
-                None => drop(work.update()),
+        let was_unchanged = work.is_unchanged();
+        if was_unchanged && let Some(kept) = kept_hints(work.old, &given, &plan) {
+            for (zone, count) in kept {
+                *given.entry(zone.clone()).or_default() += count;
             }
+        } else if let Some(slice) = work.update() {
+            if was_unchanged { &mut reopened } else { &mut written }.push(slice);
         }
     }
-    for endpoint in slices.written_endpoints_mut().filter(|endpoint| is_ready(endpoint)) {
+    written.append(&mut reopened);
+    let mut endpoints: Vec<&mut Endpoint> = written
+        .into_iter()
+        .flat_map(|slice| &mut slice.endpoints)
+        .filter(|endpoint| is_ready(endpoint))
+        .collect();
+    for endpoint in &mut endpoints {
         let zone = zone_of(endpoint).ok_or(HintRefusal::EndpointWithoutZone)?.clone();
         *given.entry(zone.clone()).or_default() += 1;
         endpoint.hints = Some(hint_for(zone));
     }
     let (mut donors, mut receivers) = transfers(&plan, &given);
-    for endpoint in slices.written_endpoints_mut().filter(|endpoint| is_ready(endpoint)) {
+    for endpoint in endpoints {
         let Some((receiver, _)) = receivers.first_key_value() else { break };
         let receiver = receiver.clone();
         if zone_of(endpoint).is_some_and(|zone| take_one(&mut donors, zone)) {
