@@ -382,7 +382,7 @@ impl Proxy {
                 part.elements.iter().for_each(|(key, _)| self.elements.release(key));
             }
         }
-        let all = self.services.iter().filter(|_| left.is_some());
+        let all = self.services.iter().take(if left.is_some() { usize::MAX } else { 0 });
         let some = old.keys().filter(|_| left.is_none());
         let some = some.filter_map(|name| self.services.get_key_value(name));
         for (_, Entry { part, .. }) in all.chain(some) {
@@ -421,7 +421,7 @@ impl Proxy {
         self.write_sets(scope, old, text);
         // All chains first, since their rules lead from one to another.
         let differing = || self.chains.changes().filter_map(|(name, old, new)| Some((name, old, new?)));
-        let all = || self.chains.iter().filter(|_| scope == Scope::Full);
+        let all = || self.chains.iter().take(if scope == Scope::Full { usize::MAX } else { 0 });
         let some = || differing().filter(|_| scope == Scope::Changes);
         let new = some().filter(|(_, old, _)| old.is_none()).map(|(name, ..)| name);
         for name in all().map(|(name, _)| name).chain(new) {
@@ -469,7 +469,7 @@ impl Proxy {
             }
             text.cut();
         }
-        let all = self.sets.iter().filter(|_| scope == Scope::Full);
+        let all = self.sets.iter().take(if scope == Scope::Full { usize::MAX } else { 0 });
         let new = self.sets.changes().filter(|(_, old, _)| scope == Scope::Changes && old.is_none());
         for (name, seconds) in all.chain(new.filter_map(|(name, _, new)| Some((name, new?)))) {
             text.line("add set", format_args!("{name} {}", self.words.affinity_set(*seconds)));

@@ -27,7 +27,10 @@ const GOALS: &[(&str, Goal)] = &[
 const CRITERION_GOALS: &[(&str, f64)] = &[
     ("pick_rr/10", 5.0),
     ("pick_random/10", 5.0),
+    ("pick_lc/1000", 40.0),
     ("pick_wlc/1000", 40.0),
+    ("pick_sed/1000", 40.0),
+    ("pick_mh/1000", 5.0),
     ("answer/a", 150.0),
     ("answer/srv-5+5", 1_000.0),
 ];
