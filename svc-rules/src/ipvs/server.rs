@@ -301,7 +301,7 @@ impl Servers {
         out: &mut Vec<u8>,
     ) -> usize {
         let mut deleted = 0;
-        let entries = &mut self.entries;
+        let (entries, kept) = (&mut self.entries, &mut self.kept);
         self.draining.retain(|address| {
             let Some(loaded) = entries.get_mut(address).and_then(|entry| entry.loaded.as_mut()) else {
                 return false;
@@ -315,6 +315,9 @@ impl Servers {
                     return true;
                 }
                 real("-d", address, *server, out).text("\n");
+                if let Some(found) = kept.get_mut(address) {
+                    found.remove(server);
+                }
                 deleted += 1;
                 false
             });

@@ -163,6 +163,11 @@ impl VirtualServer {
     pub fn insert(&mut self, address: SocketAddr, server: RealServer) {
         self.servers.insert(address, server);
     }
+
+    /// Takes out a real server; `None` if it is not there.
+    pub fn remove(&mut self, address: &SocketAddr) -> Option<RealServer> {
+        self.servers.remove(address)
+    }
 }
 
 /// All virtual servers of a kernel.
