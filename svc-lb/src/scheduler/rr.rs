@@ -46,13 +46,15 @@ impl Rr {
     fn walk(&mut self, pool: &Pool) -> Result<Choice, Missing> {
         let start = self.cursor;
         let mut slot = start;
+        let mut wrapped = start == Slot::NONE;
         loop {
             slot = if slot == Slot::NONE { pool.head() } else { pool.next(slot) };
             if slot == Slot::NONE {
-                if start == Slot::NONE {
+                if wrapped {
                     return Err(Missing::USABLE);
                 }
-                // Past the end, on to the head: the start lies ahead, so this happens once.
+                // Past the end, on to the head.
+                wrapped = true;
                 continue;
             }
             if pool[slot].usable {
