@@ -374,6 +374,8 @@ impl Pool {
     fn discard(&mut self, slot: Slot) {
         let address = self.details(slot).backend.address;
         self.by_address.remove(&address);
+        // Removed twice in one instant, it lies in the trash twice: the other time is no time to discard it.
+        self.details_mut(slot).removed_at = Duration::MAX;
         // The old id names nothing from now on. A slot that has used up its generations is not used again.
         let entry = self.entry_mut(slot);
         if let Some(next) = entry.generation.checked_add(1) {

@@ -133,6 +133,20 @@ fn draining_keeps_clients_unless_told_otherwise() {
     }
 }
 
+#[test]
+fn a_backend_that_goes_twice_in_one_instant_is_forgotten_once() {
+    let mut balancer = Balancer::new(Scheduler::Rr);
+    for _ in 0..2 {
+        balancer.add(backend(1), seconds(0)).unwrap();
+        balancer.remove(backend(1).address, seconds(0)).unwrap();
+    }
+    // Long after, two others must not get one and the same place.
+    let ids = [2, 3].map(|number| balancer.add(backend(number), seconds(10_000)).unwrap());
+    assert_ne!(ids[0], ids[1]);
+    let addresses: Vec<_> = balancer.backends().map(|state| state.backend.address).collect();
+    assert_eq!(addresses, [backend(3).address, backend(2).address]);
+}
+
 #[derive(Clone, Debug)]
 enum Event {
     Connect(u32),
