@@ -197,7 +197,7 @@ pub enum Rcode {
     ServFail,
     /// The name does not exist.
     NxDomain,
-    /// The operation is not implemented.
+    /// NOTIMP: the server knows no such operation (RFC 1035, section 4.1.1).
     NotImp,
     /// The server will not do it.
     Refused,
