@@ -10,7 +10,7 @@ use svc_model::{
     IpNet, LabelSelector, NetworkPolicy, NetworkPolicyPeer, NetworkPolicyPort, PolicyType, Protocol, Selector,
 };
 
-use crate::engine::{Engine, FIRST_RULE, PolicyEntry, TermId};
+use crate::engine::{Engine, PolicyEntry, TermId};
 use crate::policy::{Direction, Policy, PolicyRef, PortEntry, Rule, Term, Tier};
 use crate::traffic::{PortSet, Traffic};
 
@@ -133,25 +133,12 @@ impl Engine {
         findings
     }
 
-    /// Every rule that decides something for somebody: policy, direction, index.
+    /// Every rule that decides something for somebody, for sure or perhaps: policy, direction, index.
     fn deciding_rules(&self) -> BTreeSet<(u32, Direction, u32)> {
-        let mut deciding = BTreeSet::new();
-        let peers = self.all_peers();
-        for (_, row) in self.rows() {
-            let mut used: BTreeSet<u32> = peers.iter().map(|peers| row.offset(*peers)).collect();
-            used.insert(0);
-            let reasons = used.iter().filter_map(|offset| row.func(*offset)).flat_map(|func| func.steps());
-            for (_, _, code) in reasons {
-                let branches = row.branches_of(code);
-                for reason in branches.iter().map(|code| code.reason()).filter(|reason| *reason >= FIRST_RULE)
-                {
-                    if let Some(rule) = row.rules.get((reason - FIRST_RULE) as usize) {
-                        deciding.insert((rule.policy, row.key.direction, rule.rule));
-                    }
-                }
-            }
-        }
-        deciding
+        let ends = self.all_peers();
+        let rows = self.rows().map(|(_, row)| (row.key.direction, row.deciding(&ends, self.context())));
+        rows.flat_map(|(direction, rules)| rules.into_iter().map(move |(id, rule)| (id, direction, rule)))
+            .collect()
     }
 
     fn lint_effect(

@@ -168,3 +168,38 @@ fn the_nearest_rule_comes_first_and_says_what_it_lacks() {
         ]
     );
 }
+
+#[test]
+fn a_rule_that_decides_unless_an_unknown_policy_applies_has_no_finding() {
+    let mut engine = cluster();
+    // Nobody has said what labels this namespace has, so the Admin policy may or may not apply to its Pod.
+    engine.apply(&object(
+        "Pod",
+        json!({
+            "metadata": {"namespace": "undeclared", "name": "a"},
+            "spec": {"containers": []}, "status": {"podIPs": [{"ip": "10.0.1.1"}]},
+        }),
+    ));
+    engine.apply(&object(
+        "ClusterNetworkPolicy",
+        json!({
+            "metadata": {"name": "open"},
+            "spec": {
+                "tier": "Admin", "priority": 5, "subject": {"namespaces": {"matchLabels": {"team": "ops"}}},
+                "egress": [{"action": "Accept", "to": [{"namespaces": {}}]}],
+            },
+        }),
+    ));
+    engine.apply(&object(
+        "NetworkPolicy",
+        json!({
+            "metadata": {"namespace": "undeclared", "name": "p"},
+            "spec": {
+                "podSelector": {}, "policyTypes": ["Egress"],
+                "egress": [{"to": [{"namespaceSelector": {}}]}, {"ports": [{"protocol": "TCP"}]}],
+            },
+        }),
+    ));
+    let lints: Vec<Lint> = engine.lint().into_iter().map(|finding| finding.lint).collect();
+    assert!(!lints.contains(&Lint::NeverDecides), "{lints:?}");
+}

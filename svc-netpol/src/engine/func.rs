@@ -115,6 +115,11 @@ pub(crate) enum Effect {
 impl Standing {
     const START: Self = Self { open: true, passed: false, allow: 0, deny: 0 };
 
+    /// Whether the next rule that matches decides.
+    pub(crate) const fn is_open(self) -> bool {
+        self.open
+    }
+
     pub(crate) fn matched(mut self, reason: u32, effect: Effect, maybe: bool) -> Self {
         if !self.open {
             return self;
@@ -160,7 +165,7 @@ impl State {
     }
 
     /// The traffic of a set moves on.
-    pub(crate) fn change(&mut self, set: &PortSet, f: impl Fn(Standing) -> Standing) {
+    pub(crate) fn change(&mut self, set: &PortSet, mut f: impl FnMut(Standing) -> Standing) {
         let out = &mut self.spare;
         out.clear();
         let mut push = |start: u32, standing: Standing| match out.last() {

@@ -2,6 +2,7 @@
 
 use alloc::collections::BTreeSet;
 
+use super::row::Context;
 use super::term::finds_pod;
 use super::*;
 use crate::policy::{Direction, PortEntry, Rule, Term};
@@ -97,6 +98,11 @@ impl Engine {
 
     pub(crate) fn rows(&self) -> impl Iterator<Item = (RowId, &Row)> {
         self.rows.iter()
+    }
+
+    /// What rows are computed from.
+    pub(crate) fn context(&self) -> Context<'_> {
+        Context { policies: &self.policies, peers: &self.peers, terms: &self.terms }
     }
 
     pub(crate) fn row(&self, id: RowId) -> Option<&Row> {

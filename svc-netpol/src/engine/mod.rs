@@ -29,7 +29,7 @@ use crate::options::Options;
 use crate::policy::{Compiled, NamedPort, Policy, PolicyRef, Tier};
 
 pub(crate) use address::{Family, Range, ZoneId, Zones, bits};
-pub(crate) use func::{ALLOW, Code, DENY, FIRST_RULE, UNKNOWN};
+pub(crate) use func::{ALLOW, Code, DENY, UNKNOWN};
 pub(crate) use pods::{PodEntry, PodId};
 pub(crate) use row::{PeerKey, Row, Scratch};
 pub(crate) use slab::Slab;

@@ -6,12 +6,13 @@
 //! they in turn, where the row doesn't look at them, are what everyone is.
 
 use alloc::boxed::Box;
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use hashbrown::Equivalent;
 
 use super::cells::Cells;
-use super::func::{Code, Effect, FIRST_RULE, Func, ISOLATED, Standing, State, UNKNOWN};
+use super::func::{Code, Effect, FIRST_RULE, Func, ISOLATED, Standing, State};
 use super::term::{TermCode, TermId, Terms};
 use super::{Map, Peer, PeerId, Peers, PolicyCode, PolicyEntry, PolicyId, Slab};
 use crate::policy::{Action, Direction, NamedPort, Tier};
@@ -100,7 +101,7 @@ impl Row {
     pub(crate) fn build(key: RowKey, refs: u32, ctx: Context<'_>, scratch: &mut Scratch) -> Self {
         let mut row = Self { refs, ..Self::empty(key) };
         row.order(ctx);
-        let default = row.evaluate(&[], &[], ctx, scratch);
+        let default = row.evaluate(&[], &[], ctx, scratch, |_| {});
         row.intern(&default);
         let mut peers: Vec<PeerId> = row.terms.iter().flat_map(|term| ctx.terms.peers(*term)).collect();
         if row.named == Named::ForEveryone {
@@ -148,13 +149,14 @@ impl Row {
     }
 
     /// What the rules come to for a peer that these terms find and that has these named ports, in words as
-    /// [`Func`] has them.
+    /// [`Func`] has them. `decides` is told the reason of every rule that some of the traffic comes to.
     fn evaluate(
         &mut self,
         found: &[TermCode],
         names: &[NamedPort],
         ctx: Context<'_>,
         scratch: &mut Scratch,
+        mut decides: impl FnMut(u32),
     ) -> Vec<u32> {
         let state = &mut scratch.state;
         state.restart();
@@ -186,7 +188,12 @@ impl Row {
                 Direction::Ingress => &*self.key.names,
                 Direction::Egress => names,
             };
-            let matched = |s: Standing| s.matched(reason, effect, at.maybe || maybe);
+            let matched = |s: Standing| {
+                if s.is_open() {
+                    decides(reason);
+                }
+                s.matched(reason, effect, at.maybe || maybe)
+            };
             if rule.port_names().next().is_some() {
                 state.change(&rule.traffic(names), matched);
             } else {
@@ -229,7 +236,7 @@ impl Row {
             let offset = match known.get(&Alike(&found, names)) {
                 Some(offset) => *offset,
                 None => {
-                    let words = self.evaluate(&found, names, ctx, scratch);
+                    let words = self.evaluate(&found, names, ctx, scratch, |_| {});
                     let offset = self.intern(&words);
                     known.insert((found.as_slice().into(), names), offset);
                     offset
@@ -238,6 +245,27 @@ impl Row {
             self.cells.set(id, offset);
         }
         scratch.found = found;
+    }
+
+    /// The rules that decide about some traffic of some of these ends, for sure or perhaps.
+    pub(crate) fn deciding(&self, ends: &BTreeSet<Peers>, ctx: Context<'_>) -> BTreeSet<(PolicyId, u32)> {
+        let (mut row, mut scratch, mut deciding) = (self.clone(), Scratch::default(), BTreeSet::new());
+        let seen = |id: PeerId| ctx.peers.get(id).filter(|peer| self.looks_at(peer));
+        let looked_at = |ends: &Peers| seen(ends.own).or_else(|| seen(ends.around));
+        let mut alike: BTreeSet<(Vec<TermCode>, &[NamedPort])> = BTreeSet::new();
+        for end in ends {
+            let (terms, names) =
+                looked_at(end).map_or((&[][..], &[][..]), |p| (&*p.key.terms, &*p.key.names));
+            let found = terms.iter().copied().filter(|code| self.has_term(code.id())).collect();
+            alike.insert((found, if self.named == Named::None { &[] } else { names }));
+        }
+        for (found, names) in alike {
+            row.evaluate(&found, names, ctx, &mut scratch, |reason| {
+                let rule = self.rules.get((reason - FIRST_RULE) as usize);
+                deciding.extend(rule.map(|rule| (rule.policy, rule.rule)));
+            });
+        }
+        deciding
     }
 
     fn has_term(&self, term: TermId) -> bool {
@@ -276,14 +304,6 @@ impl Row {
         self.branches.get(code.reason() as usize).copied()
     }
 
-    /// A code, or both outcomes of an unknown one.
-    pub(crate) fn branches_of(&self, code: Code) -> [Code; 2] {
-        match self.branches(code).filter(|_| code.verdict() == UNKNOWN) {
-            Some((allow, deny)) => [allow, deny],
-            None => [code, code],
-        }
-    }
-
     /// Offset of the function for an end.
     #[inline]
     pub(crate) fn offset(&self, peers: Peers) -> u32 {
@@ -305,11 +325,6 @@ impl Row {
             offset += func.len();
             Some((at, func))
         })
-    }
-
-    /// The function at an offset.
-    pub(crate) fn func(&self, offset: u32) -> Option<Func<'_>> {
-        Func::at(&self.funcs, offset)
     }
 
     /// Bytes held on the heap, about.

@@ -6,7 +6,7 @@ use core::net::IpAddr;
 
 use svc_model::ObjectRef;
 
-use super::func::{BY_DEFAULT, ISOLATED};
+use super::func::{BY_DEFAULT, FIRST_RULE, ISOLATED};
 use super::*;
 use crate::decision::{Decision, Endpoint, Flow, Missing, Reason, RuleReason, Side, Verdict};
 use crate::options::{OwnNode, SelfTraffic};
