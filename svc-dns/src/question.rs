@@ -7,7 +7,7 @@ use crate::sink::Tail;
 /// The most labels that a name can have: 127 of one byte each.
 const MAX_LABELS: usize = 127;
 
-/// How many bytes are lowered at a time.
+/// How many bytes are looked at, or lowered, at a time.
 const CHUNK: usize = 16;
 
 /// What is asked: a name and a type, class IN.
@@ -18,7 +18,8 @@ pub struct Question<'a> {
     name: &'a [u8],
     /// Where the name is in the message that is answered; 0 if it is not there.
     place: u16,
-    lower: [u8; (MAX_NAME + 1).next_multiple_of(CHUNK)],
+    /// In lower case, if that is another spelling.
+    lowered: Option<[u8; (MAX_NAME + 1).next_multiple_of(CHUNK)]>,
     starts: [u8; MAX_LABELS],
     count: u8,
     qtype: Type,
@@ -36,7 +37,7 @@ impl<'a> Question<'a> {
 
     /// Asks for the records of a type at the root.
     pub(crate) fn root(qtype: Type) -> Self {
-        Self { name: b"\0", place: 0, lower: [0; _], starts: [0; MAX_LABELS], count: 0, qtype }
+        Self { name: b"\0", place: 0, lowered: None, starts: [0; MAX_LABELS], count: 0, qtype }
     }
 
     /// Reads the uncompressed name at the start of `bytes`, which is at a place of the message; [`Question::name`] tells how long it
@@ -57,10 +58,13 @@ impl<'a> Question<'a> {
             at += len + 1;
         }
         let name = bytes.get(..=at).filter(|name| name.len() <= MAX_NAME)?;
-        self.lower.get_mut(..name.len())?.copy_from_slice(name);
-        // A length byte is at most 63, below the letters, so the whole can be lowered at once; what is behind it does not matter.
-        let (chunks, _) = self.lower.as_chunks_mut::<CHUNK>();
-        chunks.iter_mut().take(name.len().div_ceil(CHUNK)).for_each(|chunk| chunk.make_ascii_lowercase());
+        self.lowered = None;
+        if has_upper(name) {
+            let lowered = self.lowered.insert([0; _]);
+            lowered.get_mut(..name.len())?.copy_from_slice(name);
+            // A length byte is at most 63, below the letters, so the whole can be lowered at once.
+            lowered.as_chunks_mut::<CHUNK>().0.iter_mut().for_each(|chunk| chunk.make_ascii_lowercase());
+        }
         (self.name, self.place, self.count) = (name, place, count);
         Some(())
     }
@@ -91,7 +95,10 @@ impl<'a> Question<'a> {
 
     /// The name in lower case, in wire form.
     pub(crate) fn lower(&self) -> &[u8] {
-        self.lower.get(..self.name.len()).unwrap_or_default()
+        match &self.lowered {
+            Some(lowered) => lowered.get(..self.name.len()).unwrap_or_default(),
+            None => self.name,
+        }
     }
 
     /// How many labels the name has, the root not counted.
@@ -109,18 +116,28 @@ impl<'a> Question<'a> {
 
     /// Label `index` in lower case, without its length byte.
     pub(crate) fn label(&self, index: usize) -> &[u8] {
-        self.lower.get(self.start(index) + 1..self.start(index + 1)).unwrap_or_default()
+        self.lower().get(self.start(index) + 1..self.start(index + 1)).unwrap_or_default()
     }
 
     /// Labels `from..to` in lower case, in wire form without a root.
     pub(crate) fn labels(&self, from: usize, to: usize) -> &[u8] {
-        self.lower.get(self.start(from)..self.start(to)).unwrap_or_default()
+        self.lower().get(self.start(from)..self.start(to)).unwrap_or_default()
     }
 
     /// How many labels stand left of a zone (lower case, wire form, `labels` labels), if the name is within it.
     pub(crate) fn left_of(&self, zone: &[u8], labels: usize) -> Option<usize> {
         let left = self.count().checked_sub(labels)?;
         (self.lower().get(self.start(left)..) == Some(zone)).then_some(left)
+    }
+}
+
+/// Whether there is a capital letter among the labels. A length byte is at most 63, below the letters.
+fn has_upper(name: &[u8]) -> bool {
+    let among = |bytes: &[u8]| bytes.iter().fold(false, |found, byte| found | byte.is_ascii_uppercase());
+    match name.last_chunk::<CHUNK>() {
+        // Whole chunks, and the last one over again in part.
+        Some(last) => name.as_chunks::<CHUNK>().0.iter().chain([last]).any(|chunk| among(chunk)),
+        None => among(name),
     }
 }
 
@@ -143,6 +160,21 @@ mod tests {
         assert_eq!(question.left_of(b"\x05other\0", 1), None);
         assert_eq!(question.name(), name.wire());
         assert_eq!(Question::new(&Name::root(), Type::A).count(), 0);
+    }
+
+    #[test]
+    fn a_capital_anywhere_is_found() {
+        for len in [1, 15, 16, 17, 40, 63] {
+            for at in 0..len {
+                let mut label = alloc::vec![b'@'; len];
+                let name: Name = Name::from_wire(&[&[len as u8], &label[..], &[0]].concat()).unwrap();
+                assert_eq!(Question::new(&name, Type::A).lower(), name.wire());
+                label[at] = b'Z';
+                let name: Name = Name::from_wire(&[&[len as u8], &label[..], &[0]].concat()).unwrap();
+                let lower: alloc::vec::Vec<u8> = name.wire().to_ascii_lowercase();
+                assert_eq!(Question::new(&name, Type::A).lower(), lower);
+            }
+        }
     }
 
     #[test]

@@ -1,21 +1,18 @@
 //! Runs `policy-validation` vectors: defaults and validation of NetworkPolicies.
 #![allow(clippy::indexing_slicing, reason = "a JSON value indexed by a missing key is null")]
 
-use serde_json::Value;
-use svc_model::{Compat, NetworkPolicy, SelectorValues, ValidationError};
+#[path = "cases.rs"]
+#[allow(clippy::duplicate_mod, reason = "each adapter stands alone")]
+mod cases;
 
-/// The cases of a file by name, each with its outcome.
-pub type Outcomes = Vec<(String, Result<(), String>)>;
+use serde_json::Value;
+use svc_model::{Compat, NetworkPolicy, SelectorValues};
+
+use cases::{Outcomes, same_problems};
 
 /// Runs the cases of one file.
 pub fn run(text: &str) -> Result<Outcomes, String> {
-    let file: Value = serde_json::from_str(text).map_err(|e| e.to_string())?;
-    let cases = file["cases"].as_array().ok_or("no `cases`")?;
-    Ok(cases.iter().enumerate().map(|(i, case)| (name(i, case), check(case))).collect())
-}
-
-fn name(i: usize, case: &Value) -> String {
-    format!("#{i} {} {}", case["stage"].as_str().unwrap_or("?"), case["name"].as_str().unwrap_or_default())
+    cases::each(text, |_, case| check(case))
 }
 
 fn check(case: &Value) -> Result<(), String> {
@@ -49,24 +46,4 @@ fn check(case: &Value) -> Result<(), String> {
 
 fn read(value: &Value) -> Result<NetworkPolicy, String> {
     serde_json::from_value(value.clone()).map_err(|e| e.to_string())
-}
-
-/// Compares field and kind of each problem, in any order.
-fn same_problems(case: &Value, got: Result<(), ValidationError>) -> Result<(), String> {
-    let mut expected: Vec<_> = case["errors"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .map(|e| (e["field"].as_str().unwrap_or_default(), e["type"].as_str().unwrap_or_default()))
-        .collect();
-    let mut problems: Vec<_> = got
-        .as_ref()
-        .err()
-        .into_iter()
-        .flat_map(|error| error.problems())
-        .map(|problem| (problem.field(), problem.kind().as_str()))
-        .collect();
-    expected.sort_unstable();
-    problems.sort_unstable();
-    if expected == problems { Ok(()) } else { Err(format!("expected {expected:?}, got {problems:?}")) }
 }

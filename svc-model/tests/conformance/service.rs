@@ -2,6 +2,10 @@
 //! (allocation and release included).
 #![allow(clippy::indexing_slicing, reason = "a JSON value indexed by a missing key is null")]
 
+#[path = "cases.rs"]
+#[allow(clippy::duplicate_mod, reason = "each adapter stands alone")]
+mod cases;
+
 use std::collections::HashMap;
 
 use serde_json::{Value, json};
@@ -9,18 +13,11 @@ use svc_model::allocation::{ClusterIpAllocator, ClusterIpRange, NodePortAllocato
 use svc_model::registry::{Deletion, Mode, RegistryError, ServiceRegistry};
 use svc_model::{Compat, IpFamily, Service, ValidationError};
 
-/// The cases of a file by name, each with its outcome.
-pub type Outcomes = Vec<(String, Result<(), String>)>;
+use cases::{Outcomes, same_problems};
 
 /// Runs the cases of one file.
 pub fn run(text: &str) -> Result<Outcomes, String> {
-    let file: Value = serde_json::from_str(text).map_err(|e| e.to_string())?;
-    let cases = file["cases"].as_array().ok_or("no `cases`")?;
-    Ok(cases.iter().enumerate().map(|(i, case)| (name(i, case), check(&file, case))).collect())
-}
-
-fn name(i: usize, case: &Value) -> String {
-    format!("#{i} {} {}", case["stage"].as_str().unwrap_or("?"), case["name"].as_str().unwrap_or_default())
+    cases::each(text, check)
 }
 
 fn check(file: &Value, case: &Value) -> Result<(), String> {
@@ -65,26 +62,6 @@ fn compat(gates: &Value) -> Compat {
 
 fn read(value: &Value) -> Result<Service, String> {
     serde_json::from_value(value.clone()).map_err(|e| e.to_string())
-}
-
-/// Compares field and kind of each problem, in any order.
-fn same_problems(case: &Value, got: Result<(), ValidationError>) -> Result<(), String> {
-    let mut expected: Vec<_> = case["errors"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .map(|e| (e["field"].as_str().unwrap_or_default(), e["type"].as_str().unwrap_or_default()))
-        .collect();
-    let mut problems: Vec<_> = got
-        .as_ref()
-        .err()
-        .into_iter()
-        .flat_map(|error| error.problems())
-        .map(|problem| (problem.field(), problem.kind().as_str()))
-        .collect();
-    expected.sort_unstable();
-    problems.sort_unstable();
-    if expected == problems { Ok(()) } else { Err(format!("expected {expected:?}, got {problems:?}")) }
 }
 
 fn check_registry(file: &Value, case: &Value, stage: &str) -> Result<(), String> {
