@@ -299,7 +299,9 @@ fn endpoints_input(twin: &Twin, service: &Service) -> String {
             let node = of_kind!(twin, Node).find(|node| node.metadata.name == pod.spec.node_name);
             let zone = node.map(|node| node.zone());
             let (name, spec, ips) = (&pod.metadata.name, &pod.spec, &pod.status.pod_ips);
-            input += &format!("{name} {spec:?} {ips:?} {} {} {zone:?}", pod.is_terminal(), pod.is_ready());
+            let named = (&spec.hostname, &spec.subdomain, &spec.containers, &spec.init_containers);
+            let state = (&spec.node_name, zone, pod.is_terminal(), pod.is_ready());
+            input += &format!("{name} {named:?} {ips:?} {state:?}");
         }
     }
     if service.metadata.annotations.contains_key("service.kubernetes.io/topology-mode") {
