@@ -2,12 +2,13 @@
 
 use core::time::Duration;
 
-use super::{CacheOptions, Choice, Engine, Missing, PickReason, ranked};
+use super::ranked::{Spare, Wlc};
+use super::{CacheOptions, Choice, Engine, Missing, PickReason};
 use crate::hash::widen;
 use crate::lru::Lru;
 use crate::pool::{Pool, Slot};
 use crate::request::Request;
-use crate::tournament::{Ratio, Tournament};
+use crate::tournament::Tournament;
 
 /// Every 30th run of the one-minute timer drops what expired (`COUNT_FOR_FULL_EXPIRATION`).
 const SWEEP: Duration = Duration::from_secs(30 * 60);
@@ -15,41 +16,25 @@ const SWEEP: Duration = Duration::from_secs(30 * 60);
 /// What `lblc` and `lblcr` share: the least loaded backend overall, and whether a cached one has too much to do.
 #[derive(Clone, Debug)]
 pub(super) struct Locality {
-    least: Tournament,
-    /// Ordered by `2 * active - weight`: whether anyone is half idle.
-    spare: Tournament,
+    least: Tournament<Wlc>,
+    spare: Tournament<Spare>,
     pub(super) options: CacheOptions,
     created: Duration,
 }
 
-/// Overloaded backends count too; the kernel looks at weights alone here.
-fn spare(pool: &Pool, slot: Slot) -> Ratio {
-    let entry = &pool[slot];
-    if entry.weight == 0 {
-        return Ratio::NEVER;
-    }
-    Ratio { cost: 2 * i64::from(entry.active) - i64::from(entry.weight), weight: 1 }
-}
-
 impl Locality {
     pub(super) fn new(pool: &Pool, options: CacheOptions, now: Duration) -> Self {
-        Self {
-            least: Tournament::new(pool, ranked::wlc),
-            spare: Tournament::new(pool, spare),
-            options,
-            created: now,
-        }
+        Self { least: Tournament::new(pool), spare: Tournament::new(pool), options, created: now }
     }
 
     pub(super) fn least(&self) -> Result<Slot, Missing> {
-        self.least.winner().ok_or(Missing::USABLE)
+        self.least.winner().some().ok_or(Missing::USABLE)
     }
 
     /// More active connections than its weight, while another has less than half of its own.
     pub(super) fn overloaded(&self, pool: &Pool, slot: Slot) -> bool {
         let entry = &pool[slot];
-        let best = self.spare.best();
-        entry.active > entry.weight && best.weight > 0 && best.cost < 0
+        entry.active > entry.weight && self.spare.is_negative()
     }
 
     /// Whether a full sweep has dropped an entry last used then.
@@ -64,9 +49,9 @@ impl Locality {
         self.spare.added(pool, slot);
     }
 
-    pub(super) fn removed(&mut self, slot: Slot) {
-        self.least.removed(slot);
-        self.spare.removed(slot);
+    pub(super) fn removed(&mut self, pool: &Pool, slot: Slot) {
+        self.least.removed(pool, slot);
+        self.spare.removed(pool, slot);
     }
 
     pub(super) fn update(&mut self, pool: &Pool, slot: Slot) {
@@ -109,8 +94,8 @@ impl Engine for Lblc {
         self.locality.added(pool, slot);
     }
 
-    fn removed(&mut self, _pool: &Pool, slot: Slot, _before: Slot) {
-        self.locality.removed(slot);
+    fn removed(&mut self, pool: &Pool, slot: Slot, _before: Slot) {
+        self.locality.removed(pool, slot);
     }
 
     fn edited(&mut self, pool: &Pool, slot: Slot) {

@@ -78,8 +78,8 @@ impl Engine for Lblcr {
         self.locality.added(pool, slot);
     }
 
-    fn removed(&mut self, _pool: &Pool, slot: Slot, _before: Slot) {
-        self.locality.removed(slot);
+    fn removed(&mut self, pool: &Pool, slot: Slot, _before: Slot) {
+        self.locality.removed(pool, slot);
     }
 
     fn edited(&mut self, pool: &Pool, slot: Slot) {

@@ -88,8 +88,8 @@ pub enum Scheduler {
     Twos,
     /// Each usable backend with the same probability; see [`ProbabilityRule`].
     Random(ProbabilityRule),
-    /// In proportion to weight (Walker's alias table, Vose 1991). Unbiased to 2^-32 while all backends with a
-    /// weight are usable; the share of unusable ones is dealt over the rest by weight.
+    /// In proportion to weight (Walker's alias table, Vose 1991). Each share is off by less than n / 2^64 while all
+    /// backends with a weight are usable; the share of unusable ones is dealt over the rest by weight.
     WeightedRandom,
     /// Two different backends at random, of which the less loaded (active connections per weight) takes the
     /// request. Weights bias only the comparison, as in Envoy's and Linkerd's.
@@ -249,8 +249,17 @@ pub(crate) trait Engine {
     /// Usable flags changed all over (panic mode came or went).
     fn reloaded(&mut self, _pool: &Pool) {}
 
+    /// Where a pick leads in the common case, at the least cost: if that can be used, it is the pick. If it cannot, or is
+    /// [`Slot::NONE`], nothing has changed and a [`pick`](Self::pick) has to find out.
+    ///
     /// Inlined into the dispatch below if it is but a few instructions, and else never: there, the simplest rule
     /// would pay for the registers of the most complex one.
+    #[inline]
+    fn first(&mut self, _pool: &Pool, _request: &Request) -> Slot {
+        Slot::NONE
+    }
+
+    /// The pick in all cases.
     fn pick(&mut self, pool: &mut Pool, request: &Request, now: Duration) -> Result<Choice, Missing>;
 
     /// Lets go of slots that are held.
@@ -289,6 +298,11 @@ macro_rules! engines {
 
             /// Inlined into the caller, so that the simplest rules cost what they do: a call would cost as much again.
             #[inline(always)]
+            fn first(&mut self, pool: &Pool, request: &Request) -> Slot {
+                match self { $(Self::$variant(engine) => engine.first(pool, request)),+ }
+            }
+
+            #[inline(always)]
             fn pick(&mut self, pool: &mut Pool, request: &Request, now: Duration) -> Result<Choice, Missing> {
                 match self { $(Self::$variant(engine) => engine.pick(pool, request, now)),+ }
             }
@@ -303,7 +317,12 @@ macro_rules! engines {
 engines! {
     Rr(rr::Rr),
     Wrr(wrr::Wrr),
-    Ranked(ranked::Ranked),
+    Lc(ranked::Ranked<ranked::Lc>),
+    Wlc(ranked::Ranked<ranked::Wlc>),
+    Sed(ranked::Ranked<ranked::Sed>),
+    Nq(ranked::Ranked<ranked::Nq>),
+    Fo(ranked::Ranked<ranked::Fo>),
+    Ovf(ranked::Ranked<ranked::Ovf>),
     HashTable(hash_table::HashTable),
     Mh(maglev::Maglev),
     Lblc(lblc::Lblc),
@@ -320,12 +339,12 @@ impl State {
         match scheduler {
             Scheduler::Rr => Self::Rr(rr::Rr::new()),
             Scheduler::Wrr => Self::Wrr(wrr::Wrr::new(pool)),
-            Scheduler::Lc => Self::Ranked(ranked::Ranked::new(pool, ranked::lc)),
-            Scheduler::Wlc => Self::Ranked(ranked::Ranked::new(pool, ranked::wlc)),
-            Scheduler::Sed => Self::Ranked(ranked::Ranked::new(pool, ranked::sed)),
-            Scheduler::Nq => Self::Ranked(ranked::Ranked::new(pool, ranked::nq)),
-            Scheduler::Fo => Self::Ranked(ranked::Ranked::new(pool, ranked::fo)),
-            Scheduler::Ovf => Self::Ranked(ranked::Ranked::new(pool, ranked::ovf)),
+            Scheduler::Lc => Self::Lc(ranked::Ranked::new(pool)),
+            Scheduler::Wlc => Self::Wlc(ranked::Ranked::new(pool)),
+            Scheduler::Sed => Self::Sed(ranked::Ranked::new(pool)),
+            Scheduler::Nq => Self::Nq(ranked::Ranked::new(pool)),
+            Scheduler::Fo => Self::Fo(ranked::Ranked::new(pool)),
+            Scheduler::Ovf => Self::Ovf(ranked::Ranked::new(pool)),
             Scheduler::Sh(flags) => Self::HashTable(hash_table::HashTable::source(flags)),
             Scheduler::Dh => Self::HashTable(hash_table::HashTable::destination()),
             Scheduler::Mh(flags, size) => Self::Mh(maglev::Maglev::new(flags, size)),

@@ -7,10 +7,11 @@
 
 use core::time::Duration;
 
-use super::{Choice, Engine, Missing, ranked};
+use super::ranked::Fo;
+use super::{Choice, Engine, Missing};
 use crate::pool::{Pool, Slot};
 use crate::request::Request;
-use crate::tournament::Tournament;
+use crate::tournament::{Ratio, Tournament};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Wrr {
@@ -22,7 +23,7 @@ pub(crate) struct Wrr {
     top: i64,
     /// The greatest common divisor of the weights, 1 if there is none.
     step: i64,
-    weights: Tournament,
+    weights: Tournament<Fo>,
 }
 
 const fn gcd(mut a: u32, mut b: u32) -> u32 {
@@ -47,7 +48,7 @@ fn bars(pool: &Pool) -> (i64, i64) {
 impl Wrr {
     pub(super) fn new(pool: &Pool) -> Self {
         let (top, step) = bars(pool);
-        Self { cursor: Slot::NONE, bar: top, top, step, weights: Tournament::new(pool, ranked::fo) }
+        Self { cursor: Slot::NONE, bar: top, top, step, weights: Tournament::new(pool) }
     }
 
     /// `ip_vs_wrr_dest_changed`: back to the head, on the same bar if it still exists.
@@ -79,7 +80,7 @@ impl Engine for Wrr {
     }
 
     fn removed(&mut self, pool: &Pool, slot: Slot, _before: Slot) {
-        self.weights.removed(slot);
+        self.weights.removed(pool, slot);
         self.restart(bars(pool));
     }
 
@@ -96,17 +97,24 @@ impl Engine for Wrr {
         self.weights.rebuild(pool);
     }
 
+    #[inline]
+    fn first(&mut self, pool: &Pool, _request: &Request) -> Slot {
+        // Not round the end: there the bar falls.
+        let next = if self.cursor == Slot::NONE { pool.head() } else { pool.next(self.cursor) };
+        if !pool.is_usable(next) || i64::from(pool[next].weight) < self.bar {
+            return Slot::NONE;
+        }
+        self.cursor = next;
+        next
+    }
+
     #[inline(never)]
     fn pick(&mut self, pool: &mut Pool, _request: &Request, _now: Duration) -> Result<Choice, Missing> {
         if self.top == 0 {
             return Err(Missing::USABLE);
         }
         let start = self.cursor;
-        let next = if start == Slot::NONE { pool.head() } else { pool.next(start) };
-        if next != Slot::NONE && pool[next].usable && i64::from(pool[next].weight) >= self.bar {
-            return self.take(next);
-        }
-        let greatest = match self.weights.winner() {
+        let greatest = match self.weights.winner().some() {
             Some(slot) => i64::from(pool[slot].weight),
             None => {
                 // The kernel walks down to the lowest bar and, where it began there in mid-list, once more.
@@ -122,7 +130,7 @@ impl Engine for Wrr {
         let mut from = start;
         loop {
             if self.bar <= greatest
-                && let Some(slot) = self.weights.next_heavy(from, self.bar as u32)
+                && let Some(slot) = self.weights.next_up_to(from, Ratio { cost: -self.bar, weight: 1 })
             {
                 return self.take(slot);
             }
