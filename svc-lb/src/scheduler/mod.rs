@@ -3,8 +3,7 @@
 mod alias;
 mod ewma;
 mod hash_table;
-mod lblc;
-mod lblcr;
+mod locality;
 mod maglev;
 mod name;
 mod random;
@@ -325,8 +324,8 @@ engines! {
     Ovf(ranked::Ranked<ranked::Ovf>),
     HashTable(hash_table::HashTable),
     Mh(maglev::Maglev),
-    Lblc(lblc::Lblc),
-    Lblcr(lblcr::Lblcr),
+    Lblc(locality::Locality<locality::One>),
+    Lblcr(locality::Locality<locality::Set>),
     Twos(twos::Twos),
     Random(random::Random),
     WeightedRandom(alias::WeightedRandom),
@@ -348,8 +347,8 @@ impl State {
             Scheduler::Sh(flags) => Self::HashTable(hash_table::HashTable::source(flags)),
             Scheduler::Dh => Self::HashTable(hash_table::HashTable::destination()),
             Scheduler::Mh(flags, size) => Self::Mh(maglev::Maglev::new(flags, size)),
-            Scheduler::Lblc(options) => Self::Lblc(lblc::Lblc::new(pool, options, now)),
-            Scheduler::Lblcr(options) => Self::Lblcr(lblcr::Lblcr::new(pool, options, now)),
+            Scheduler::Lblc(options) => Self::Lblc(locality::Locality::new(pool, options, now)),
+            Scheduler::Lblcr(options) => Self::Lblcr(locality::Locality::new(pool, options, now)),
             Scheduler::Twos => Self::Twos(twos::Twos),
             Scheduler::Random(rule) => Self::Random(random::Random::new(rule)),
             Scheduler::WeightedRandom => Self::WeightedRandom(alias::WeightedRandom::new()),
