@@ -56,6 +56,11 @@ pub(crate) fn source_bucket(client: SocketAddr, key: HashKey, probe: Option<usiz
     probe.map_or(hash, |offset| (hash + (offset + hash) % SIZE) % SIZE)
 }
 
+/// The bucket of a virtual address.
+pub(crate) fn destination_bucket(destination: SocketAddr) -> usize {
+    hash_32(fold(&destination), BITS) as usize
+}
+
 impl HashTable {
     pub(super) fn source(flags: HashFlags) -> Self {
         Self { buckets: Box::new([Slot::NONE; SIZE]), key: Key::Source(flags), stale: true }
@@ -83,7 +88,7 @@ impl HashTable {
     fn lookup(&self, request: &Request) -> Slot {
         self.bucket(match self.key {
             Key::Source(flags) => source_bucket(request.client, flags.key, None),
-            Key::Destination => hash_32(fold(&request.destination), BITS) as usize,
+            Key::Destination => destination_bucket(request.destination),
         })
     }
 }

@@ -27,7 +27,7 @@ pub use random::{ProbabilityRule, iptables_share, iptables_threshold};
 pub use ring::RingOptions;
 
 pub(crate) use alias::AliasTable;
-pub(crate) use hash_table::{source_bucket, source_table};
+pub(crate) use hash_table::{destination_bucket, source_bucket, source_table};
 pub(crate) use maglev::{MaglevMember, MaglevTable};
 pub(crate) use ring::Ring;
 
