@@ -36,7 +36,7 @@ pub(crate) use ring::Ring;
 /// The first fourteen are the kernel's, named and behaving as there ([`KernelRules`](crate::KernelRules) picks
 /// between kernel generations); "list order" is the kernel's: the backend added last comes first. The
 /// others are what other proxies offer. Costs are per pick for *n* backends, with
-/// the counting of the connection included.
+/// the counting of the connection included. How shares differ from what weights say (the bias) stands with each rule.
 ///
 /// | rule | cost | use it when |
 /// | --- | --- | --- |
@@ -56,47 +56,63 @@ pub(crate) use ring::Ring;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Scheduler {
-    /// Round robin (`ip_vs_rr.c`): the next usable one in list order. Weights count only as 0 or not.
+    /// Round robin (`ip_vs_rr.c`): the next usable one in list order. Bias: none over a round; weights count only as 0
+    /// or not.
     Rr,
-    /// Weighted round robin (`ip_vs_wrr.c`): rounds of falling weight, so 3,2,1 gives a, ab, abc.
+    /// Weighted round robin (`ip_vs_wrr.c`): rounds of falling weight, so 3,2,1 gives a, ab, abc. Bias: none over a whole
+    /// round; each begins with the heavy ones alone, and any change of backends begins a new one.
     Wrr,
-    /// Least connection (`ip_vs_lc.c`). Weights count only as 0 or not.
+    /// Least connection (`ip_vs_lc.c`). Bias: ties go to the first in list order, so that at little load it gets most;
+    /// a new backend gets every connection until it has caught up. Weights count only as 0 or not.
     Lc,
-    /// Weighted least connection (`ip_vs_wlc.c`): the least load per weight.
+    /// Weighted least connection (`ip_vs_wlc.c`): the least load per weight. Bias: as [`Lc`](Self::Lc), and all idle ones
+    /// tie, whatever their weights.
     Wlc,
-    /// Shortest expected delay (`ip_vs_sed.c`): the least `(active + 1) / weight`.
+    /// Shortest expected delay (`ip_vs_sed.c`): the least `(active + 1) / weight`. Bias: at little load, light ones get
+    /// nothing at all.
     Sed,
-    /// Never queue (`ip_vs_nq.c`): an idle one if there is any, else as [`Sed`](Self::Sed).
+    /// Never queue (`ip_vs_nq.c`): an idle one if there is any, else as [`Sed`](Self::Sed). Bias: while some are idle,
+    /// weights do not count.
     Nq,
-    /// Weighted failover (`ip_vs_fo.c`): always the greatest weight.
+    /// Weighted failover (`ip_vs_fo.c`): always the greatest weight. Bias: all to one, which is what it is for.
     Fo,
-    /// Weighted overflow (`ip_vs_ovf.c`): the greatest weight among those with `active <= weight`.
+    /// Weighted overflow (`ip_vs_ovf.c`): the greatest weight among those with `active <= weight`, and none where all are
+    /// full. Bias: as many to the heaviest as it holds, which is what it is for.
     Ovf,
-    /// Source hash (`ip_vs_sh.c`): 256 buckets dealt by weight. A change of backends moves most clients.
+    /// Source hash (`ip_vs_sh.c`): 256 buckets dealt by weight. A change of backends moves most clients. Bias: shares are
+    /// whole 256ths, and where weights add up to more than 256 the last in the list get none; clients behind
+    /// one address all go to one backend.
     Sh(HashFlags),
-    /// Destination hash (`ip_vs_dh.c`): 256 buckets dealt evenly, keyed by the virtual address.
+    /// Destination hash (`ip_vs_dh.c`): 256 buckets dealt evenly, keyed by the virtual address. Bias: shares of whole
+    /// 256ths of the addresses, however unlike these are asked for; no weights.
     Dh,
-    /// Maglev hashing (`ip_vs_mh.c`; Eisenbud et al., NSDI 2016) of the source.
+    /// Maglev hashing (`ip_vs_mh.c`; Eisenbud et al., NSDI 2016) of the source. Bias: equal backends differ by one table
+    /// slot at most; great weights are shifted until they fit the table, so that light ones get more than their share.
     Mh(HashFlags, MaglevSize),
-    /// Locality-based least connection (`ip_vs_lblc.c`).
+    /// Locality-based least connection (`ip_vs_lblc.c`): a virtual address keeps its server until that is overloaded.
+    /// Bias: shares follow how often each address is asked for.
     Lblc(CacheOptions),
-    /// Locality-based least connection with replication (`ip_vs_lblcr.c`).
+    /// The same with replication (`ip_vs_lblcr.c`): an address that overloads its server gets more of them. Bias: as
+    /// [`Lblc`](Self::Lblc), but a popular address is shared.
     Lblcr(CacheOptions),
     /// Power of two choices, weighted (`ip_vs_twos.c`). The kernel's random numbers are the request's entropy
-    /// here, so the distribution is the kernel's and the single pick is not.
+    /// here, so the distribution is the kernel's and the single pick is not. Bias: the first in the list is drawn as if
+    /// it weighed one more.
     Twos,
-    /// Each usable backend with the same probability; see [`ProbabilityRule`].
+    /// Each usable backend with the same probability. Bias: none that counts; [`ProbabilityRule`] has the figures.
     Random(ProbabilityRule),
-    /// In proportion to weight (Walker's alias table, Vose 1991). Each share is off by less than n / 2^64 while all
+    /// In proportion to weight (Walker's alias table, Vose 1991). Bias: each share is off by less than n / 2^64 while all
     /// backends with a weight are usable; the share of unusable ones is dealt over the rest by weight.
     WeightedRandom,
     /// Two different backends at random, of which the less loaded (active connections per weight) takes the
-    /// request. Weights bias only the comparison, as in Envoy's and Linkerd's.
+    /// request. Bias: weights count in the comparison alone, as in Envoy's and Linkerd's, so that at little load shares
+    /// are equal; the most loaded of all gets nothing.
     LeastRequest,
     /// [`LeastRequest`](Self::LeastRequest) with latency in the load: peak EWMA (Finagle). Feed it by
-    /// [`Balancer::observe`](crate::Balancer::observe).
+    /// [`Balancer::observe`](crate::Balancer::observe). Bias: towards the fast ones.
     PeakEwma(EwmaOptions),
-    /// A hash ring with points by weight (ketama), keyed by the client's address.
+    /// A hash ring with points by weight (ketama), keyed by the client's address. Bias: with p points a backend's share
+    /// varies by about 1 / sqrt(p).
     RingHash(RingOptions),
 }
 
