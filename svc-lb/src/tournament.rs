@@ -28,28 +28,22 @@ impl Ratio {
         self.cost * (other.weight as i64) < other.cost * self.weight as i64
     }
 
-    /// The ratio as a number that compares in one step; a lesser ratio never has a greater key.
+    /// The ratio as a double's bits, which are ordered as integers are once those of negative ones are turned over.
     #[inline]
-    fn key(self, grain: Grain) -> i64 {
-        match grain {
-            Grain::Whole if self.weight > 0 => self.cost,
-            Grain::Whole => NEVER,
-            // The bits of a double are ordered as integers are once those of negative ones are turned over.
-            Grain::Fine | Grain::Coarse => {
-                let bits = (self.cost as f64 / f64::from(self.weight)).to_bits() as i64;
-                bits ^ ((bits >> 63) as u64 >> 1) as i64
-            }
-        }
+    fn double(self) -> i64 {
+        let bits = (self.cost as f64 / f64::from(self.weight)).to_bits() as i64;
+        bits ^ ((bits >> 63) as u64 >> 1) as i64
     }
 }
 
-/// The key of a ratio that is infinite: the bits of that double, which no cost reaches.
+/// The key of a ratio that is infinite: the bits of that double. No other key reaches it.
 const NEVER: i64 = f64::INFINITY.to_bits() as i64;
 
-/// What the keys of a tournament are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// What the keys of a tournament are, so that one number compares as the ratio does: a lesser ratio never has a greater
+/// key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Grain {
-    /// All weights are 1, or 0: the costs.
+    /// Costs over the common multiple of all weights.
     Whole,
     /// Doubles. Different ratios have different keys: they differ by a part of 2^-52 at least, as cost times
     /// weight is below 2^52.
@@ -58,14 +52,29 @@ enum Grain {
     Coarse,
 }
 
-impl Grain {
-    const fn of(weight: u32) -> Self {
-        match weight {
-            0..=1 => Self::Whole,
-            2..=0x10_0000 => Self::Fine,
-            _ => Self::Coarse,
-        }
+/// The greatest common multiple for which a product with a cost stays below [`NEVER`].
+const MAX_COMMON: u32 = 1 << 29;
+
+/// The greatest weight whose ratios doubles can tell apart.
+const MAX_FINE: u32 = 1 << 20;
+
+/// A weight, and how often it is contained in the common multiple.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Scale {
+    weight: u32,
+    factor: u32,
+}
+
+impl Scale {
+    const NONE: Self = Self { weight: 0, factor: 0 };
+}
+
+/// The greatest common divisor; zero only of zeros.
+pub(crate) const fn gcd(mut a: u32, mut b: u32) -> u32 {
+    while b != 0 {
+        (a, b) = (b, a % b);
     }
+    a
 }
 
 /// What a tournament is about.
@@ -78,6 +87,8 @@ pub(crate) trait Rank: Clone {
 pub(crate) struct Tournament<R> {
     /// By leaf.
     keys: Vec<i64>,
+    /// By leaf; the newest that was not zero.
+    scales: Vec<Scale>,
     /// The winning leaves below nodes `2 * i` and `2 * i + 1` at `i`; node 1 is the root, leaf `i` is node
     /// `keys.len() + i`.
     winners: Vec<[u32; 2]>,
@@ -88,23 +99,27 @@ pub(crate) struct Tournament<R> {
     /// Leaves handed out so far.
     used: usize,
     grain: Grain,
+    /// The common multiple.
+    common: u32,
     rank: PhantomData<R>,
 }
 
 #[expect(
     clippy::indexing_slicing,
-    reason = "keys, slot_of and winners have a power of two of places, nodes are below twice as many, and every leaf in \
-              winners or leaf_of is below the first"
+    reason = "keys, scales, slot_of and winners have a power of two of places, nodes are below twice as many, and every \
+              leaf in winners or leaf_of is below the first"
 )]
 impl<R: Rank> Tournament<R> {
     pub(crate) fn new(pool: &Pool) -> Self {
         let mut tree = Self {
             keys: Vec::new(),
+            scales: Vec::new(),
             winners: Vec::new(),
             slot_of: Vec::new(),
             leaf_of: Vec::new(),
             used: 0,
             grain: Grain::Whole,
+            common: 1,
             rank: PhantomData,
         };
         tree.rebuild(pool);
@@ -123,9 +138,9 @@ impl<R: Rank> Tournament<R> {
         self.keys[self.winners[0][1] as usize] < 0
     }
 
-    /// The first after `slot` in kernel order (from the head if `Slot::NONE`) with at most this ratio.
-    pub(crate) fn next_up_to(&self, slot: Slot, ratio: Ratio) -> Option<Slot> {
-        let bound = ratio.key(self.grain);
+    /// The first after `slot` in kernel order (from the head if `Slot::NONE`) with at most this ratio, in a tournament where
+    /// all weights are 1.
+    pub(crate) fn next_up_to(&self, slot: Slot, bound: i64) -> Option<Slot> {
         let fits = |node: usize| self.keys[self.winners[node / 2][node % 2] as usize] <= bound;
         let mut node = if slot == Slot::NONE {
             if !fits(1) {
@@ -191,10 +206,14 @@ impl<R: Rank> Tournament<R> {
         self.slot_of = vec![Slot::NONE; size];
         self.leaf_of = vec![0; pool.slots()];
         self.used = 0;
-        self.grain =
-            pool.iter().map(|slot| Grain::of(R::ratio(pool, slot).weight)).max().unwrap_or(Grain::Whole);
+        self.measure(pool);
+        self.scales = vec![Scale::NONE; size];
         for slot in pool.iter_added() {
-            self.keys[self.used] = R::ratio(pool, slot).key(self.grain);
+            let ratio = R::ratio(pool, slot);
+            if ratio.weight > 0 {
+                self.scales[self.used] = self.scale(ratio.weight).unwrap_or(Scale::NONE);
+            }
+            self.keys[self.used] = self.key(self.used, ratio);
             self.slot_of[self.used] = slot;
             self.leaf_of[slot.index()] = self.used as u32;
             self.used += 1;
@@ -205,6 +224,42 @@ impl<R: Rank> Tournament<R> {
         }
         for node in (1..size).rev() {
             self.play(pool, node);
+        }
+    }
+
+    /// Settles what the keys are. The common multiple stays one of those before if it can, so that weights that come and go
+    /// do not change it each time.
+    fn measure(&mut self, pool: &Pool) {
+        let weights = || pool.iter().map(|slot| R::ratio(pool, slot).weight).filter(|weight| *weight > 0);
+        let multiple = |known: u32, weight: u32| {
+            let multiple = (known / gcd(known, weight)).checked_mul(weight)?;
+            (multiple <= MAX_COMMON).then_some(multiple)
+        };
+        let common = weights().try_fold(self.common, multiple).or_else(|| weights().try_fold(1, multiple));
+        self.common = common.unwrap_or(1);
+        self.grain = match weights().max() {
+            _ if common.is_some() => Grain::Whole,
+            Some(greatest) if greatest > MAX_FINE => Grain::Coarse,
+            _ => Grain::Fine,
+        };
+    }
+
+    /// The scale of a weight; none if keys as they are cannot hold it.
+    fn scale(&self, weight: u32) -> Option<Scale> {
+        let fits = match self.grain {
+            Grain::Whole => self.common.is_multiple_of(weight),
+            Grain::Fine => weight <= MAX_FINE,
+            Grain::Coarse => true,
+        };
+        fits.then_some(Scale { weight, factor: self.common / weight })
+    }
+
+    #[inline]
+    fn key(&self, leaf: usize, ratio: Ratio) -> i64 {
+        match self.grain {
+            _ if ratio.weight == 0 => NEVER,
+            Grain::Whole => ratio.cost * i64::from(self.scales[leaf].factor),
+            Grain::Fine | Grain::Coarse => ratio.double(),
         }
     }
 
@@ -224,11 +279,13 @@ impl<R: Rank> Tournament<R> {
 
     #[inline]
     fn set(&mut self, pool: &Pool, leaf: usize, ratio: Ratio) {
-        if Grain::of(ratio.weight) > self.grain {
-            self.rebuild(pool);
-            return;
+        if ratio.weight > 0 && self.scales[leaf].weight != ratio.weight {
+            match self.scale(ratio.weight) {
+                Some(scale) => self.scales[leaf] = scale,
+                None => return self.rebuild(pool),
+            }
         }
-        let key = ratio.key(self.grain);
+        let key = self.key(leaf, ratio);
         if self.grain == Grain::Coarse {
             self.replay_exactly(pool, leaf, key);
         } else if self.keys[leaf] != key {
@@ -294,22 +351,20 @@ mod tests {
         }
     }
 
-    fn ratio() -> impl Strategy<Value = (u32, u32)> {
-        let edge = |edge: u32| edge.saturating_sub(4)..=edge.saturating_add(4);
-        let cost = prop_oneof![0..4_u32, edge(u32::MAX), any::<u32>()];
-        let weight = prop_oneof![
-            4 => Just(1_u32),
-            2 => 0..4_u32,
-            1 => edge(1 << 20),
-            2 => (crate::MAX_WEIGHT - 4)..=crate::MAX_WEIGHT,
-        ];
-        (cost, weight)
+    /// Events on a dozen of backends, with weights up to some bound.
+    fn events(greatest: u32) -> impl Strategy<Value = Vec<(u8, Option<(u32, u32)>)>> {
+        let edge = |edge: u32| edge.saturating_sub(4)..=edge.saturating_add(4).min(crate::MAX_WEIGHT);
+        let cost = prop_oneof![0..4_u32, u32::MAX - 40..=u32::MAX, any::<u32>()];
+        let weight = prop_oneof![2 => Just(1), 3 => 0..13_u32, 2 => edge(greatest)];
+        vec((0..12_u8, prop::option::weighted(0.9, (cost, weight))), 1..80)
     }
 
     proptest! {
-        /// With ratios as near to one another as there are (the last of each edge differ by 2^-63 of their value).
+        /// With ratios as near to one another as there are (at the edges some differ by 2^-63 of their value).
         #[test]
-        fn wins_who_a_scan_would_find(events in vec((0..12_u8, prop::option::weighted(0.9, ratio())), 1..80)) {
+        fn wins_who_a_scan_would_find(
+            events in prop_oneof![events(30), events(MAX_FINE), events(MAX_COMMON), events(crate::MAX_WEIGHT)],
+        ) {
             let mut pool = Pool::new(KernelRules::Current, 0);
             let mut tree = Tournament::<Configured>::new(&pool);
             for (number, ratio) in events {

@@ -9,6 +9,7 @@ use super::{Choice, Engine, Fallback, HashFlags, HashKey, Missing, PickReason};
 use crate::hash::{WordHasher, fold};
 use crate::pool::{Pool, Slot};
 use crate::request::Request;
+use crate::tournament::gcd;
 
 /// The kernel's two hash keys are constants (`generate_hash_secret`), so its tables are the same everywhere.
 const OFFSET_KEY: u64 = 2_654_435_761;
@@ -87,13 +88,6 @@ fn divisor_and_shift(weights: impl Iterator<Item = u32> + Clone, size: MaglevSiz
     let divisor = weights.clone().fold(0, gcd);
     let greatest = weights.max().unwrap_or(0).checked_div(divisor).unwrap_or(0);
     (divisor, (u32::BITS - greatest.leading_zeros()).saturating_sub(size.index / 2))
-}
-
-const fn gcd(mut a: u32, mut b: u32) -> u32 {
-    while b != 0 {
-        (a, b) = (b, a % b);
-    }
-    a
 }
 
 impl<T: Copy> MaglevTable<T> {

@@ -11,7 +11,7 @@ use super::ranked::Fo;
 use super::{Choice, Engine, Missing};
 use crate::pool::{Pool, Slot};
 use crate::request::Request;
-use crate::tournament::{Ratio, Tournament};
+use crate::tournament::{Tournament, gcd};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Wrr {
@@ -24,13 +24,6 @@ pub(crate) struct Wrr {
     /// The greatest common divisor of the weights, 1 if there is none.
     step: i64,
     weights: Tournament<Fo>,
-}
-
-const fn gcd(mut a: u32, mut b: u32) -> u32 {
-    while b != 0 {
-        (a, b) = (b, a % b);
-    }
-    a
 }
 
 /// The highest bar and the step between bars (`ip_vs_wrr_max_weight`, `ip_vs_wrr_gcd_weight`).
@@ -130,7 +123,7 @@ impl Engine for Wrr {
         let mut from = start;
         loop {
             if self.bar <= greatest
-                && let Some(slot) = self.weights.next_up_to(from, Ratio { cost: -self.bar, weight: 1 })
+                && let Some(slot) = self.weights.next_up_to(from, -self.bar)
             {
                 return self.take(slot);
             }
