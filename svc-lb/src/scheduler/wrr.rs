@@ -54,11 +54,6 @@ impl Wrr {
             self.bar = (self.bar / self.step) * self.step + 1;
         }
     }
-
-    fn take(&mut self, slot: Slot) -> Result<Choice, Missing> {
-        self.cursor = slot;
-        Ok(Choice::scheduled(slot))
-    }
 }
 
 impl Engine for Wrr {
@@ -95,37 +90,44 @@ impl Engine for Wrr {
         // Not round the end: there the bar falls.
         let next = if self.cursor == Slot::NONE { pool.head() } else { pool.next(self.cursor) };
         if !pool.is_usable(next) || i64::from(pool[next].weight) < self.bar {
-            return Slot::NONE;
+            return self.search(pool);
         }
         self.cursor = next;
         next
     }
 
     #[inline(never)]
-    fn pick(&mut self, pool: &mut Pool, _request: &Request, _now: Duration) -> Result<Choice, Missing> {
+    fn pick(&mut self, pool: &mut Pool, request: &Request, _now: Duration) -> Result<Choice, Missing> {
+        if let Some(slot) = self.first(pool, request).some() {
+            return Ok(Choice::scheduled(slot));
+        }
         if self.top == 0 {
             return Err(Missing::USABLE);
         }
-        let start = self.cursor;
-        let greatest = match self.weights.winner().some() {
-            Some(slot) => i64::from(pool[slot].weight),
-            None => {
-                // The kernel walks down to the lowest bar and, where it began there in mid-list, once more.
-                if start == Slot::NONE || self.bar > self.step {
-                    self.bar = self.top;
-                    self.cursor = Slot::NONE;
-                } else {
-                    self.bar = (self.top - 1) % self.step + 1;
-                }
-                return Err(Missing::USABLE);
-            }
-        };
-        let mut from = start;
+        // The kernel walks down to the lowest bar and, where it began there in mid-list, once more.
+        if self.cursor == Slot::NONE || self.bar > self.step {
+            self.bar = self.top;
+            self.cursor = Slot::NONE;
+        } else {
+            self.bar = (self.top - 1) % self.step + 1;
+        }
+        Err(Missing::USABLE)
+    }
+}
+
+impl Wrr {
+    /// The next one that reaches the bar, which falls with each time round; [`Slot::NONE`] if none can be used.
+    #[inline(never)]
+    fn search(&mut self, pool: &Pool) -> Slot {
+        let Some(heaviest) = self.weights.winner().some() else { return Slot::NONE };
+        let greatest = i64::from(pool[heaviest].weight);
+        let mut from = self.cursor;
         loop {
             if self.bar <= greatest
                 && let Some(slot) = self.weights.next_up_to(from, -self.bar)
             {
-                return self.take(slot);
+                self.cursor = slot;
+                return slot;
             }
             from = Slot::NONE;
             self.bar -= self.step;
