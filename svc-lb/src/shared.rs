@@ -372,6 +372,8 @@ impl SharedBalancer {
 }
 
 /// One thread's way to the backends. Its picks never wait for anyone.
+///
+/// One that does not pick keeps all that was published since its last pick in memory.
 #[derive(Clone, Debug)]
 pub struct Picker {
     generation: Arc<Generation>,
