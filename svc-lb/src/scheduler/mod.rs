@@ -105,8 +105,8 @@ pub enum Scheduler {
     /// backends with a weight are usable; the share of unusable ones is dealt over the rest by weight.
     WeightedRandom,
     /// Two different backends at random, of which the less loaded (active connections per weight) takes the
-    /// request. Bias: weights count in the comparison alone, as in Envoy's and Linkerd's, so that at little load shares
-    /// are equal; the most loaded of all gets nothing.
+    /// request. Bias: weights count in the comparison alone, as in Envoy's and Linkerd's: of two idle ones the heavier
+    /// always takes it, and the most loaded of all gets nothing.
     LeastRequest,
     /// [`LeastRequest`](Self::LeastRequest) with latency in the load: peak EWMA (Finagle). Feed it by
     /// [`Balancer::observe`](crate::Balancer::observe). Bias: towards the fast ones.
