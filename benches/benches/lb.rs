@@ -1,22 +1,27 @@
 //! Nanoseconds per pick for every scheduler at 2 to 10,000 backends; table builds; affinity at a million clients;
 //! the shared face on one thread and on all cores; and the published crates a user would otherwise take.
 //!
-//! Inputs are made here: backends 10.2.0.0/16 port 80 with weights 1 to 5 in turn, clients from 10.200.0.0 up. Picks
-//! that count a connection are timed in rounds of 1,000, and released outside the measured time.
+//! Inputs are made here: backends 10.2.0.0/16 port 80 with weights 1 to 5 in turn, clients from 10.200.0.0 up, 16 virtual
+//! addresses. Requests are made before the clock runs, and so are the keys that other crates hash; the random number that a
+//! rule needs is drawn inside, for ours and for the others from the same generator. Picks that count a connection are timed
+//! in rounds of 1,000, and released outside the measured time.
 
 use std::future::Future;
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Barrier;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use rand::SeedableRng;
 use rand::distr::Distribution;
 use rand::distr::weighted::WeightedIndex;
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
 use rand_distr::weighted::WeightedAliasIndex;
 use svc_lb::{
-    AffinityOptions, Backend, Balancer, BalancerOptions, Request, Scheduler, SharedBalancer, SplitMix64,
+    AffinityOptions, Backend, Balancer, BalancerOptions, Picker, Request, Scheduler, SharedBalancer,
+    SplitMix64,
 };
 use tower::Service;
 use tower::balance::p2c::Balance;
@@ -60,24 +65,63 @@ fn counts(scheduler: Scheduler) -> bool {
     )
 }
 
+/// Whether the rule draws, so that each request needs a random number of its own.
+fn draws(scheduler: Scheduler) -> bool {
+    matches!(
+        scheduler,
+        Scheduler::Twos
+            | Scheduler::Random(_)
+            | Scheduler::WeightedRandom
+            | Scheduler::LeastRequest
+            | Scheduler::PeakEwma(_)
+    )
+}
+
+fn generator() -> SmallRng {
+    SmallRng::seed_from_u64(7)
+}
+
+/// Clients in no order.
+fn clients(count: usize) -> Vec<SocketAddr> {
+    let mut rng = generator();
+    (0..count).map(|_| client(rng.next_u32() & 0xffff)).collect()
+}
+
+fn requests(count: usize) -> Vec<Request> {
+    let virtual_address = |number: u8| SocketAddr::from(([10, 1, 0, number % 16], 80));
+    (0..)
+        .zip(clients(count))
+        .map(|(number, client)| Request::new(client).to(virtual_address(number as u8)))
+        .collect()
+}
+
+/// How many requests are in turn, where they are not a round: few enough to stay in the first cache, as one that just came
+/// in would.
+const TURN: usize = 256;
+
 fn picks(c: &mut Criterion) {
     for scheduler in Scheduler::ALL {
         let mut group = c.benchmark_group(format!("pick/{scheduler}"));
         for count in SIZES {
-            // No more backends than table slots are taken; twos scans all of them twice.
+            // No more backends than table slots are taken.
             if matches!(scheduler, Scheduler::Mh(_, size) if count > size.slots()) {
                 continue;
             }
             let mut balancer = balancer(scheduler, count);
-            let mut random = SplitMix64::new(7);
+            let (mut rng, draws) = (generator(), draws(scheduler));
             group.bench_function(BenchmarkId::from_parameter(count), |b| {
                 if counts(scheduler) {
-                    b.iter_custom(|iterations| connect_rounds(&mut balancer, iterations));
+                    b.iter_custom(|iterations| connect_rounds(&mut balancer, draws, iterations));
                 } else {
+                    let mut requests = requests(TURN);
+                    let mut turn = 0;
                     b.iter(|| {
-                        let entropy = random.next();
-                        let request = Request::new(client(entropy as u32 & 0xffff)).with_entropy(entropy);
-                        balancer.pick(&request).map(|pick| pick.backend)
+                        let request = &mut requests[turn % TURN];
+                        turn += 1;
+                        if draws {
+                            request.entropy = rng.next_u64();
+                        }
+                        balancer.pick(request).map(|pick| pick.backend)
                     });
                 }
             });
@@ -85,18 +129,20 @@ fn picks(c: &mut Criterion) {
     }
 }
 
-fn connect_rounds(balancer: &mut Balancer, iterations: u64) -> Duration {
-    let mut random = SplitMix64::new(7);
+fn connect_rounds(balancer: &mut Balancer, draws: bool, iterations: u64) -> Duration {
+    let mut rng = generator();
+    let mut requests = requests(ROUND as usize);
     let mut connections = Vec::with_capacity(ROUND as usize);
     let mut elapsed = Duration::ZERO;
     let mut left = iterations;
     while left > 0 {
         let round = left.min(ROUND);
         let start = Instant::now();
-        for _ in 0..round {
-            let entropy = random.next();
-            let request = Request::new(client(entropy as u32 & 0xffff)).with_entropy(entropy);
-            connections.push(balancer.connect(black_box(&request)));
+        for request in &mut requests[..round as usize] {
+            if draws {
+                request.entropy = rng.next_u64();
+            }
+            connections.push(balancer.connect(request));
         }
         elapsed += start.elapsed();
         for connection in connections.drain(..).flatten() {
@@ -135,19 +181,23 @@ fn affinity(c: &mut Criterion) {
         balancer.pick(&Request::new(client(number))).unwrap();
     }
     let bytes = balancer.affinity_bytes() as f64 / f64::from(CLIENTS);
-    let mut random = SplitMix64::new(7);
+    let (mut random, mut request) = (SplitMix64::new(7), Request::new(client(0)));
     let mut group = c.benchmark_group("affinity");
     group.throughput(Throughput::Elements(1));
     let id = format!("known client of {CLIENTS} ({bytes:.1} bytes each)");
     group.bench_function(id, |b| {
-        b.iter(|| balancer.pick(&Request::new(client(random.below(u64::from(CLIENTS)) as u32))));
+        b.iter(|| {
+            request.client = client(random.below(u64::from(CLIENTS)) as u32);
+            balancer.pick(&request)
+        });
     });
 }
 
-/// The shared face: what one thread pays, and what each pays when all cores pick at once.
+/// The shared face: what one thread pays, and what each pays when all cores pick at once; with the counting of the
+/// connection and its end, and for the pick alone.
 fn shared(c: &mut Criterion) {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    for name in ["rr", "random", "weighted-random", "least-request", "mh", "ring-hash", "wlc"] {
+    for name in ["rr", "random", "weighted-random", "least-request", "sh", "mh", "ring-hash", "wlc"] {
         let mut group = c.benchmark_group(format!("shared/{name}"));
         for count in [10, 1_000] {
             let balancer = SharedBalancer::new(name.parse().unwrap()).unwrap();
@@ -155,25 +205,44 @@ fn shared(c: &mut Criterion) {
             balancer.publish(&backends).unwrap();
             for threads in [1, cores] {
                 group.bench_function(BenchmarkId::new(format!("{threads} threads"), count), |b| {
-                    b.iter_custom(|iterations| shared_rounds(&balancer, threads, iterations));
+                    let connect =
+                        |picker: &mut Picker, request: &Request| drop(black_box(picker.connect(request)));
+                    b.iter_custom(|iterations| shared_rounds(&balancer, threads, iterations, connect));
                 });
+                group.bench_function(
+                    BenchmarkId::new(format!("{threads} threads, pick alone"), count),
+                    |b| {
+                        let pick = |picker: &mut Picker, request: &Request| {
+                            let _ = black_box(picker.pick(request));
+                        };
+                        b.iter_custom(|iterations| shared_rounds(&balancer, threads, iterations, pick));
+                    },
+                );
             }
         }
     }
 }
 
 /// The time one thread takes for its picks while the others make as many.
-fn shared_rounds(balancer: &SharedBalancer, threads: usize, iterations: u64) -> Duration {
+fn shared_rounds(
+    balancer: &SharedBalancer,
+    threads: usize,
+    iterations: u64,
+    once: impl Fn(&mut Picker, &Request) + Copy + Send + Sync,
+) -> Duration {
+    let together = Barrier::new(threads);
     std::thread::scope(|scope| {
         let run = |seed| {
             let mut picker = balancer.picker();
+            let together = &together;
             move || {
-                let mut random = SplitMix64::new(seed);
+                let (mut random, mut requests) = (SmallRng::seed_from_u64(seed), requests(TURN));
+                together.wait();
                 let start = Instant::now();
-                for _ in 0..iterations {
-                    let entropy = random.next();
-                    let request = Request::new(client(entropy as u32 & 0xffff)).with_entropy(entropy);
-                    drop(black_box(picker.connect(black_box(&request))));
+                for turn in 0..iterations {
+                    let request = &mut requests[turn as usize % TURN];
+                    request.entropy = random.next_u64();
+                    once(&mut picker, request);
                 }
                 start.elapsed()
             }
@@ -188,10 +257,10 @@ fn shared_rounds(balancer: &SharedBalancer, threads: usize, iterations: u64) -> 
 /// `pingora-load-balancing` is left out: it brings Pingora's whole HTTP and TLS stack into the build. Its
 /// ring, `pingora-ketama`, is here.
 fn peers(c: &mut Criterion) {
-    let mut random = SplitMix64::new(7);
+    let clients = clients(TURN);
     for count in SIZES {
         let weights = || (0..count).map(|number| backend(number).weight);
-        let mut rng = rand::rngs::SmallRng::seed_from_u64(7);
+        let (mut rng, mut turn) = (generator(), 0);
 
         let index = WeightedIndex::new(weights()).unwrap();
         c.bench_function(&format!("peer/rand WeightedIndex/{count}"), |b| b.iter(|| index.sample(&mut rng)));
@@ -203,10 +272,11 @@ fn peers(c: &mut Criterion) {
         if count <= 1_000 {
             let addresses = (0..count).map(|number| backend(number).address);
             let table = maglev::Maglev::with_capacity(addresses.clone(), 4093);
+            let keys: Vec<IpAddr> = clients.iter().map(SocketAddr::ip).collect();
             c.bench_function(&format!("peer/maglev/{count}"), |b| {
                 b.iter(|| {
-                    *maglev::ConsistentHasher::get(&table, &client(random.next() as u32 & 0xffff).ip())
-                        .unwrap()
+                    turn += 1;
+                    *maglev::ConsistentHasher::get(&table, &keys[turn % TURN]).unwrap()
                 });
             });
             c.bench_function(&format!("peer/maglev table build/{count}"), |b| {
@@ -219,10 +289,15 @@ fn peers(c: &mut Criterion) {
             .map(|backend| pingora_ketama::Bucket::new(backend.address, backend.weight))
             .collect();
         let ring = pingora_ketama::Continuum::new(&buckets);
+        let octets = |client: &SocketAddr| match client.ip() {
+            IpAddr::V4(client) => client.octets(),
+            IpAddr::V6(_) => [0; 4],
+        };
+        let keys: Vec<[u8; 4]> = clients.iter().map(octets).collect();
         c.bench_function(&format!("peer/pingora-ketama/{count}"), |b| {
             b.iter(|| {
-                let IpAddr::V4(client) = client(random.next() as u32 & 0xffff).ip() else { return None };
-                ring.node(&client.octets())
+                turn += 1;
+                ring.node(&keys[turn % TURN])
             });
         });
 

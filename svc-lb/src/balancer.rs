@@ -321,15 +321,24 @@ impl Balancer {
     #[inline]
     pub fn pick(&mut self, request: &Request) -> Result<Pick, Refusal> {
         let now = self.advance(request.now);
-        let chosen = match &mut self.affinity {
-            None => self.state.pick(&mut self.pool, request, now),
-            Some(affinity) => {
-                choose_with(affinity, &mut self.state, &mut self.pool, request, now).map(|(choice, _)| choice)
+        if self.affinity.is_none() {
+            let slot = self.state.first(&self.pool, request);
+            if let Some(backend) = self.pool.usable(slot) {
+                return Ok(Pick { backend, reason: PickReason::Scheduled });
             }
-        };
-        match chosen {
+        }
+        match self.choose(request, now) {
             Ok(Choice { slot, reason }) => Ok(Pick { backend: self.pool.id(slot), reason }),
             Err(missing) => Err(missing.refusal(&self.pool)),
+        }
+    }
+
+    #[inline(never)]
+    fn choose(&mut self, request: &Request, now: Duration) -> Result<Choice, Missing> {
+        let Self { pool, state, affinity, .. } = self;
+        match affinity {
+            None => state.pick(pool, request, now),
+            Some(affinity) => choose_with(affinity, state, pool, request, now).map(|(choice, _)| choice),
         }
     }
 

@@ -5,7 +5,7 @@ use core::net::{IpAddr, SocketAddr};
 /// An address as the kernel's schedulers see it: IPv4 in host order, IPv6 as the exclusive or of its four
 /// 32-bit words (`ip_vs_sh_hashkey` and its siblings).
 #[inline]
-pub(crate) fn fold(address: &SocketAddr) -> u32 {
+pub(crate) const fn fold(address: &SocketAddr) -> u32 {
     match address {
         SocketAddr::V4(v4) => v4.ip().to_bits(),
         SocketAddr::V6(v6) => {
@@ -46,9 +46,38 @@ pub(crate) const fn hash_32(value: u32, bits: u32) -> u32 {
 
 /// `hsiphash` of one 32-bit word on a 64-bit kernel: SipHash-1-3, cut to its low half, with both words
 /// of the key equal (as `mh` keys it).
-#[inline]
-pub(crate) const fn hsiphash_u32(value: u32, key: u64) -> u32 {
-    SipState::new(key, key).finish(value as u64 | (4 << 56)) as u32
+///
+/// The state is that of a key, with what the first round does to it before the word matters already done.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WordHasher {
+    v0: u64,
+    v1: u64,
+    /// `v1` once more, as the second half of the round turns it.
+    v1_turned: u64,
+    v2: u64,
+    v3: u64,
+}
+
+impl WordHasher {
+    pub(crate) const fn new(key: u64) -> Self {
+        let SipState { v0, v1, v2, v3 } = SipState::new(key, key);
+        let sum = v0.wrapping_add(v1);
+        let v1 = v1.rotate_left(13) ^ sum;
+        Self { v0: sum.rotate_left(32), v1, v1_turned: v1.rotate_left(17), v2, v3 }
+    }
+
+    #[inline]
+    pub(crate) const fn hash(&self, value: u32) -> u32 {
+        let word = value as u64 | (4 << 56);
+        let v3 = self.v3 ^ word;
+        let v2 = self.v2.wrapping_add(v3);
+        let v3 = v3.rotate_left(16) ^ v2;
+        let v0 = self.v0.wrapping_add(v3);
+        let v3 = v3.rotate_left(21) ^ v0;
+        let v2 = v2.wrapping_add(self.v1);
+        let v1 = self.v1_turned ^ v2;
+        SipState { v0: v0 ^ word, v1, v2: v2.rotate_left(32), v3 }.end() as u32
+    }
 }
 
 /// SipHash-1-3 (Aumasson and Bernstein) over whole words; the last one carries the length on top.
@@ -95,6 +124,11 @@ impl SipState {
     #[inline]
     const fn finish(mut self, last: u64) -> u64 {
         self.word(last);
+        self.end()
+    }
+
+    #[inline]
+    const fn end(mut self) -> u64 {
         self.v2 ^= 0xff;
         self.round();
         self.round();
@@ -117,6 +151,7 @@ mod tests {
             default.write(&value.to_le_bytes());
             let ours = SipState::new(0, 0).finish(u64::from(value) | (4 << 56));
             assert_eq!(ours, default.finish());
+            assert_eq!(WordHasher::new(0).hash(value), ours as u32);
         }
     }
 

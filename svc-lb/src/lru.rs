@@ -77,12 +77,6 @@ impl<V: Default> Lru<V> {
         self.table.find(hash, |&node| self.nodes[node as usize].key == key).copied()
     }
 
-    /// The value, without counting as a use.
-    pub(crate) fn peek_mut(&mut self, key: u128) -> Option<&mut V> {
-        let node = self.find(key)?;
-        Some(&mut self.nodes[node as usize].value)
-    }
-
     /// The value at a place that [`insert`](Self::insert) or [`touch`](Self::touch) told, or what came there since.
     pub(crate) fn at_mut(&mut self, place: u32) -> Option<&mut V> {
         self.nodes.get_mut(place as usize).map(|node| &mut node.value)
@@ -204,7 +198,7 @@ mod tests {
         assert_eq!(lru.insert(5, 9, 'z'), (2, None));
         assert_eq!(lru.touch(1), Some((0, &mut 'a')));
         assert_eq!(lru.insert(0, 3, 'c'), (1, Some('b')));
-        assert_eq!(lru.peek_mut(2), None);
+        assert_eq!(lru.touch(2), None);
         assert_eq!(lru.oldest(0), Some(&'a'));
         assert_eq!(lru.remove(3), Some('c'));
         assert_eq!(lru.oldest(5), Some(&'z'));

@@ -48,6 +48,8 @@ pub(crate) struct Entry {
     generation: u32,
     prev: Slot,
     next: Slot,
+    /// The upper threshold, at hand for counting.
+    upper: u32,
     /// Not overloaded and a weight in force: the schedulers' whole question.
     pub(crate) usable: bool,
     /// In the list (the kernel's `IP_VS_DEST_F_AVAILABLE`).
@@ -62,7 +64,7 @@ pub(crate) struct Details {
     pub(crate) backend: Backend,
     /// The newest weight that was not 0; 0 if there was none. `mh` fills its table by it.
     pub(crate) last_weight: u32,
-    /// Connections, affinity entries and scheduler caches that point here.
+    /// Affinity entries and scheduler caches that point here. Connections are counted in the entry.
     references: u32,
     pub(crate) added_at: Duration,
     removed_at: Duration,
@@ -217,6 +219,13 @@ impl Pool {
         BackendId { slot: slot.0, generation: self[slot].generation }
     }
 
+    /// The name of a backend that takes new connections.
+    #[inline]
+    pub(crate) fn usable(&self, slot: Slot) -> Option<BackendId> {
+        let entry = self.entries.get(slot.index()).filter(|entry| entry.usable)?;
+        Some(BackendId { slot: slot.0, generation: entry.generation })
+    }
+
     pub(crate) fn slot(&self, id: BackendId) -> Option<Slot> {
         self.entries
             .get(id.slot as usize)
@@ -279,6 +288,7 @@ impl Pool {
             generation: 0,
             prev: Slot::NONE,
             next: Slot::NONE,
+            upper: 0,
             usable: false,
             configured: false,
             overloaded: false,
@@ -330,8 +340,10 @@ impl Pool {
             KernelRules::Current => (total < lower).then_some(false),
             KernelRules::Classic => (upper == 0 || upper > old.upper_threshold).then_some(false),
         };
+        let entry = self.entry_mut(slot);
+        entry.upper = upper;
         if let Some(overloaded) = overloaded {
-            self.entry_mut(slot).overloaded = overloaded;
+            entry.overloaded = overloaded;
         }
         self.refresh(slot);
     }
@@ -364,8 +376,7 @@ impl Pool {
             && now.saturating_sub(at) >= TRASH_PERIOD
         {
             self.trash.pop_front();
-            let details = self.details(slot);
-            if !self[slot].configured && details.references == 0 && details.removed_at == at {
+            if !self[slot].configured && !self.is_referenced(slot) && self.details(slot).removed_at == at {
                 self.discard(slot);
             }
         }
@@ -401,12 +412,25 @@ impl Pool {
         details.references = details.references.saturating_add(1);
     }
 
+    /// It no longer does.
     pub(crate) fn release(&mut self, slot: Slot, now: Duration) {
         let details = self.details_mut(slot);
         details.references = details.references.saturating_sub(1);
-        let unused = details.references == 0;
-        let removed_at = details.removed_at;
-        if unused && !self[slot].configured && now.saturating_sub(removed_at) >= TRASH_PERIOD {
+        self.forget(slot, now);
+    }
+
+    /// Whether a connection or anything that [holds](Self::hold) it points here.
+    fn is_referenced(&self, slot: Slot) -> bool {
+        self[slot].total() > 0 || self.details(slot).references > 0
+    }
+
+    /// Discards a backend that was removed long ago, if nothing points to it any more.
+    #[inline]
+    fn forget(&mut self, slot: Slot, now: Duration) {
+        if !self[slot].configured
+            && !self.is_referenced(slot)
+            && now.saturating_sub(self.details(slot).removed_at) >= TRASH_PERIOD
+        {
             self.trash.retain(|(_, other)| *other != slot);
             self.discard(slot);
         }
@@ -415,17 +439,15 @@ impl Pool {
     /// Counts a new connection, active at once.
     #[inline]
     pub(crate) fn bind(&mut self, slot: Slot) {
+        let rules = self.rules;
         let entry = self.entry_mut(slot);
         entry.active = entry.active.wrapping_add(1);
-        let total = entry.total();
-        self.hold(slot);
-        let upper = self.details(slot).backend.upper_threshold;
-        let reached = match self.rules {
-            KernelRules::Current => total == upper,
-            KernelRules::Classic => total >= upper,
+        let reached = match rules {
+            KernelRules::Current => entry.total() == entry.upper,
+            KernelRules::Classic => entry.total() >= entry.upper,
         };
-        if upper > 0 && reached {
-            self.entry_mut(slot).overloaded = true;
+        if entry.upper > 0 && reached {
+            entry.overloaded = true;
             self.refresh(slot);
         }
     }
@@ -448,19 +470,25 @@ impl Pool {
     pub(crate) fn unbind(&mut self, slot: Slot, now: Duration) {
         let entry = self.entry_mut(slot);
         entry.inactive = entry.inactive.wrapping_sub(1);
-        let (total, overloaded) = (entry.total(), entry.overloaded);
-        let details = self.details(slot);
+        if entry.overloaded {
+            self.review_overload(slot);
+        }
+        self.forget(slot, now);
+    }
+
+    /// An overloaded backend has one connection less.
+    fn review_overload(&mut self, slot: Slot) {
+        let (total, details) = (self[slot].total(), self.details(slot));
         let Backend { upper_threshold: upper, lower_threshold: lower, .. } = details.backend;
         let fell = match self.rules {
             KernelRules::Current => total.wrapping_add(1) == details.lower(),
             KernelRules::Classic if lower > 0 => total < lower,
             KernelRules::Classic => u64::from(total) * 4 < u64::from(upper) * 3,
         };
-        if overloaded && fell {
+        if fell {
             self.entry_mut(slot).overloaded = false;
             self.refresh(slot);
         }
-        self.release(slot, now);
     }
 
     /// Takes a backend out of service or back in. True if anything changed.

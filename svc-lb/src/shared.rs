@@ -23,7 +23,7 @@ use crate::backend::{Availability, Backend, ConfigError};
 use crate::request::{Request, SplitMix64, scale};
 use crate::scheduler::{
     AliasTable, Fallback, HashFlags, MaglevMember, MaglevSize, MaglevTable, ProbabilityRule, Refusal, Ring,
-    RingOptions, Scheduler, source_bucket, source_table,
+    RingOptions, Scheduler, destination_bucket, source_bucket, source_table,
 };
 use crate::sync::{AtomicBool, AtomicU32, Mutex, Once, Ordering};
 use crate::tournament::Ratio;
@@ -33,11 +33,13 @@ const NOWHERE: u32 = u32::MAX;
 
 /// A backend as all threads share it.
 ///
-/// Aligned to two cache lines, so that counting on one backend does not slow down its neighbours.
+/// What connecting writes lies together, right behind the counts of the [`Arc`] around it (which a lease takes part in),
+/// and two cache lines away from what every pick reads and from the next backend.
 #[derive(Debug)]
-#[repr(align(128))]
+#[repr(C)]
 pub struct SharedBackend {
     active: AtomicU32,
+    apart: [u64; 14],
     ejected: AtomicBool,
     address: SocketAddr,
 }
@@ -122,20 +124,61 @@ impl Member {
         self.backend.availability(self) == Availability::Usable
     }
 
-    fn load(&self, extra: i64, weight: u32) -> Ratio {
-        Ratio { cost: i64::from(self.backend.active()) + extra, weight }
+    /// Active connections, and one more, per weight (`sed`).
+    fn expected(&self) -> Ratio {
+        Ratio { cost: i64::from(self.backend.active()) + 1, weight: self.weight }
     }
+}
+
+/// The rules that scan for a minimum.
+#[derive(Clone, Copy, Debug)]
+enum Least {
+    Lc,
+    Wlc,
+    Sed,
+    Nq,
+    Fo,
+    Ovf,
+}
+
+impl Least {
+    /// The first usable one in list order with the least ratio, as far as the counters can be seen at once.
+    fn find(self, members: &[Member]) -> Option<&Member> {
+        let active = |member: &Member| i64::from(member.backend.active());
+        match self {
+            Self::Lc => least(members, |member| Ratio { cost: active(member), weight: 1 }),
+            Self::Wlc => least(members, |member| Ratio { cost: active(member), weight: member.weight }),
+            Self::Sed => least(members, Member::expected),
+            Self::Nq => least(members, |member| match member.expected() {
+                Ratio { cost: 1, weight } => Ratio { cost: 0, weight },
+                busy => busy,
+            }),
+            Self::Fo => least(members, |member| Ratio { cost: -i64::from(member.weight), weight: 1 }),
+            Self::Ovf => least(members, |member| {
+                let fits = active(member) <= i64::from(member.weight);
+                if fits { Ratio { cost: -i64::from(member.weight), weight: 1 } } else { Ratio::NEVER }
+            }),
+        }
+    }
+}
+
+#[inline]
+fn least(members: &[Member], ratio: impl Fn(&Member) -> Ratio) -> Option<&Member> {
+    let usable = members.iter().filter(|member| member.usable()).map(|member| (ratio(member), member));
+    let fitting = usable.filter(|(ratio, _)| ratio.weight > 0);
+    fitting.reduce(|best, other| if other.0.beats(best.0) { other } else { best }).map(|(_, member)| member)
 }
 
 /// A scheduler that can be shared.
 #[derive(Clone, Copy, Debug)]
 enum Rule {
     Turns,
-    Least { weighted: bool, extra: i64 },
+    Least(Least),
     Uniform,
     Weighted,
     TwoChoices,
     Source(HashFlags),
+    Destination,
     Maglev(HashFlags, MaglevSize),
     Ring(RingOptions),
 }
@@ -146,13 +189,17 @@ impl TryFrom<Scheduler> for Rule {
     fn try_from(scheduler: Scheduler) -> Result<Self, UnsharedScheduler> {
         Ok(match scheduler {
             Scheduler::Rr => Self::Turns,
-            Scheduler::Lc => Self::Least { weighted: false, extra: 0 },
-            Scheduler::Wlc => Self::Least { weighted: true, extra: 0 },
-            Scheduler::Sed => Self::Least { weighted: true, extra: 1 },
+            Scheduler::Lc => Self::Least(Least::Lc),
+            Scheduler::Wlc => Self::Least(Least::Wlc),
+            Scheduler::Sed => Self::Least(Least::Sed),
+            Scheduler::Nq => Self::Least(Least::Nq),
+            Scheduler::Fo => Self::Least(Least::Fo),
+            Scheduler::Ovf => Self::Least(Least::Ovf),
             Scheduler::Random(ProbabilityRule::Uniform) => Self::Uniform,
             Scheduler::WeightedRandom => Self::Weighted,
             Scheduler::LeastRequest => Self::TwoChoices,
             Scheduler::Sh(flags) => Self::Source(flags),
+            Scheduler::Dh => Self::Destination,
             Scheduler::Mh(flags, size) => Self::Maglev(flags, size),
             Scheduler::RingHash(options) => Self::Ring(options),
             scheduler => return Err(UnsharedScheduler { scheduler }),
@@ -164,11 +211,12 @@ impl TryFrom<Scheduler> for Rule {
 #[derive(Debug)]
 enum Table {
     Turns,
-    Least { weighted: bool, extra: i64 },
+    Least(Least),
     Uniform,
     Weighted(AliasTable<u32>),
     TwoChoices,
     Source(Box<[u32; 256]>, HashFlags),
+    Destination(Box<[u32; 256]>),
     Maglev(MaglevTable<u32>, HashFlags),
     Ring(Ring<u32>),
 }
@@ -179,11 +227,14 @@ impl Table {
         let weights = numbered.clone().map(|(position, member)| (position, member.weight));
         match rule {
             Rule::Turns => Self::Turns,
-            Rule::Least { weighted, extra } => Self::Least { weighted, extra },
+            Rule::Least(rule) => Self::Least(rule),
             Rule::Uniform => Self::Uniform,
             Rule::Weighted => Self::Weighted(AliasTable::new(weights)),
             Rule::TwoChoices => Self::TwoChoices,
             Rule::Source(flags) => Self::Source(source_table(weights, NOWHERE), flags),
+            Rule::Destination => {
+                Self::Destination(source_table(weights.map(|(position, _)| (position, 1)), NOWHERE))
+            }
             Rule::Maglev(flags, size) => {
                 let member = |(position, member): (u32, &Member)| MaglevMember {
                     member: position,
@@ -225,10 +276,13 @@ impl Drop for Generation {
 
 /// Backends that many threads pick from, each through its own [`Picker`].
 ///
-/// The schedulers offered: `rr` (each picker goes round on its own, from a place of its own), `lc`, `wlc` and `sed`
-/// (a scan, O(n); leases are the active connections), `sh`, `mh`, random, weighted random, least request
-/// and ring hash (O(1)). With many threads and many backends prefer least request to a scan. An upper threshold
-/// holds up to the number of threads that connect in the same moment; lower ones are not used.
+/// The schedulers offered: `rr` (each picker goes round on its own, from a place of its own), `lc`, `wlc`, `sed`, `nq`,
+/// `fo` and `ovf` (a scan, O(n); leases are the active connections), `sh`, `dh`, `mh`, random, weighted random, least
+/// request and ring hash (O(1)). With many threads and many backends prefer least request to a scan. Not offered are those
+/// whose next pick depends on all picks before it, by whichever thread (`wrr`, `lblc`, `lblcr`, peak EWMA), and those that
+/// another does better (`twos`: least request; a chain of iptables rules: random).
+///
+/// An upper threshold holds up to the number of threads that connect in the same moment; lower ones are not used.
 ///
 /// ```
 /// use svc_lb::{Backend, Request, Scheduler, SharedBalancer};
@@ -292,7 +346,7 @@ impl SharedBalancer {
             }
             let shared = known.remove(&address).unwrap_or_else(|| {
                 let (active, ejected) = (AtomicU32::new(0), AtomicBool::new(false));
-                Arc::new(SharedBackend { active, ejected, address })
+                Arc::new(SharedBackend { active, apart: [0; 14], ejected, address })
             });
             members.push(Member { weight: backend.weight, limit: backend.upper_threshold, backend: shared });
         }
@@ -318,6 +372,8 @@ impl SharedBalancer {
 }
 
 /// One thread's way to the backends. Its picks never wait for anyone.
+///
+/// One that does not pick keeps all that was published since its last pick in memory.
 #[derive(Clone, Debug)]
 pub struct Picker {
     generation: Arc<Generation>,
@@ -354,7 +410,7 @@ impl Picker {
         let Generation { members, table, .. } = &*self.generation;
         let found = match table {
             Table::Turns => next_turn(members, &mut self.turn),
-            Table::Least { weighted, extra } => least(members, *weighted, *extra),
+            Table::Least(rule) => rule.find(members),
             Table::Uniform => {
                 let first = scale(request.entropy, members.len() as u64);
                 members
@@ -375,14 +431,19 @@ impl Picker {
                     (0..256).filter_map(move |probe| bucket(Some(probe)))
                 });
             }
+            Table::Destination(buckets) => {
+                let first = buckets.get(destination_bucket(request.destination)).copied().unwrap_or(NOWHERE);
+                return hashed(members, first, &HashFlags::NONE, core::iter::empty);
+            }
             Table::Maglev(maglev, flags) => {
                 let first = maglev.lookup(&request.client, flags.key);
                 return hashed(members, first, flags, || maglev.probes(&request.client, flags.key));
             }
-            Table::Ring(ring) => ring
-                .walk(request.client)
-                .filter_map(|position| members.get(position as usize))
-                .find(|member| member.usable()),
+            Table::Ring(ring) => {
+                let usable = |position| members.get(position as usize).filter(|member| member.usable());
+                let first = ring.first(request.client).and_then(usable);
+                first.or_else(|| ring.walk(request.client).find_map(usable))
+            }
         };
         found.ok_or(if members.is_empty() { Refusal::NoBackends } else { Refusal::NoneUsable })
     }
@@ -403,13 +464,6 @@ fn next_turn<'a>(members: &'a [Member], turn: &mut usize) -> Option<&'a Member> 
         }
     }
     None
-}
-
-/// The first in list order with the least load, as far as the counters can be seen at once.
-fn least(members: &[Member], weighted: bool, extra: i64) -> Option<&Member> {
-    let ratio = |member: &Member| member.load(extra, if weighted { member.weight } else { 1 });
-    let usable = members.iter().filter(|member| member.usable()).map(|member| (ratio(member), member));
-    usable.reduce(|best, other| if other.0.beats(best.0) { other } else { best }).map(|(_, member)| member)
 }
 
 /// Unusable ones are drawn again, up to 32 times; then the first usable one is taken.
@@ -445,8 +499,7 @@ fn two_choices<'a>(members: &'a [Member], request: &Request) -> Option<&'a Membe
         [first, second].map(|position| members.get(position as usize).filter(|member| member.usable()));
     match pair {
         [Some(first), Some(second)] => {
-            let load = |member: &Member| member.load(1, member.weight);
-            Some(select_unpredictable(load(second).beats(load(first)), second, first))
+            Some(select_unpredictable(second.expected().beats(first.expected()), second, first))
         }
         [Some(one), None] | [None, Some(one)] => Some(one),
         [None, None] => redraw(members, request),

@@ -49,8 +49,8 @@ fn picks_do_not_allocate() {
 
 #[test]
 fn shared_picks_do_not_allocate() {
-    for name in ["rr", "wlc", "sh", "mh", "random", "weighted-random", "least-request", "ring-hash"] {
-        let shared = SharedBalancer::new(name.parse().unwrap()).unwrap();
+    for scheduler in Scheduler::ALL {
+        let Ok(shared) = SharedBalancer::new(scheduler) else { continue };
         shared.publish(&backends()).unwrap();
         let mut picker = shared.picker();
         let mut random = SplitMix64::new(1);
@@ -59,6 +59,6 @@ fn shared_picks_do_not_allocate() {
                 drop(picker.connect(&request(&mut random)));
             }
         });
-        assert_eq!(info.count_total, 0, "{name}");
+        assert_eq!(info.count_total, 0, "{scheduler}");
     }
 }

@@ -14,8 +14,21 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use svc_lb::{Backend, Balancer, Ejection, Lease, Request, Scheduler, SharedBalancer, SplitMix64};
 
-const SHARED: [&str; 10] =
-    ["rr", "lc", "wlc", "sed", "sh", "mh", "random", "weighted-random", "least-request", "ring-hash"];
+/// All that are offered but `ovf` and `dh`: those may refuse while something is usable.
+const SHARED: [&str; 12] = [
+    "rr",
+    "lc",
+    "wlc",
+    "sed",
+    "nq",
+    "fo",
+    "sh",
+    "mh",
+    "random",
+    "weighted-random",
+    "least-request",
+    "ring-hash",
+];
 
 fn backends(range: std::ops::Range<u8>) -> Vec<Backend> {
     let backend = |number: u8| Backend::new(SocketAddr::from(([10, 2, 0, number], 80)));
@@ -25,6 +38,7 @@ fn backends(range: std::ops::Range<u8>) -> Vec<Backend> {
 fn request(random: &mut SplitMix64) -> Request {
     let entropy = random.next();
     Request::new(SocketAddr::from(([10, 200, (entropy >> 8) as u8, entropy as u8], 4_000)))
+        .to(SocketAddr::from(([10, 1, (entropy >> 24) as u8, (entropy >> 16) as u8], 80)))
         .with_entropy(entropy)
 }
 
@@ -98,7 +112,7 @@ fn a_picker_never_sees_a_generation_older_than_one_it_was_told_of() {
 
 #[test]
 fn tables_are_those_of_the_single_threaded_face() {
-    for name in ["sh", "mh", "ring-hash", "weighted-random", "random"] {
+    for name in ["sh", "dh", "mh", "ring-hash", "weighted-random", "random"] {
         let scheduler: Scheduler = name.parse().unwrap();
         let shared = SharedBalancer::new(scheduler).unwrap();
         let mut single = Balancer::new(scheduler);
@@ -112,6 +126,44 @@ fn tables_are_those_of_the_single_threaded_face() {
             let expected = single.backend(pick.backend).unwrap().backend.address;
             assert_eq!(picker.pick(&request).unwrap().address(), expected, "{name}");
         }
+    }
+}
+
+#[test]
+fn scans_choose_as_the_single_threaded_face_does() {
+    for name in ["lc", "wlc", "sed", "nq", "fo", "ovf"] {
+        let scheduler: Scheduler = name.parse().unwrap();
+        let shared = SharedBalancer::new(scheduler).unwrap();
+        let mut single = Balancer::new(scheduler);
+        shared.publish(&backends(0..8)).unwrap();
+        single.replace_all(&backends(0..8), std::time::Duration::ZERO).unwrap();
+        let mut picker = shared.picker();
+        let mut random = SplitMix64::new(1);
+        let mut held = Vec::new();
+        let mut refused = 0;
+        for _ in 0..2_000 {
+            if random.below(5) < 2 && !held.is_empty() {
+                let (lease, connection): (Lease, _) =
+                    held.swap_remove(random.below(held.len() as u64) as usize);
+                drop(lease);
+                single.release(connection, std::time::Duration::ZERO);
+                continue;
+            }
+            let request = request(&mut random);
+            match (picker.connect(&request), single.connect(&request)) {
+                (Ok(lease), Ok(connection)) => {
+                    let expected = single.backend(connection.backend()).unwrap().backend.address;
+                    assert_eq!(lease.backend().address(), expected, "{name}");
+                    held.push((lease, connection));
+                }
+                (shared, single) => {
+                    assert_eq!((shared.is_err(), single.is_err()), (true, true), "{name}");
+                    refused += 1;
+                }
+            }
+        }
+        // ovf fills up, and nothing else is ever full.
+        assert_eq!(refused > 0, name == "ovf", "{name}");
     }
 }
 

@@ -57,6 +57,8 @@ struct Naive {
     mw: i64,
     di: i64,
     cache: Vec<(SocketAddr, SocketAddr)>,
+    /// lblcr: the servers of a virtual address, the newest first.
+    sets: Vec<(SocketAddr, Vec<SocketAddr>)>,
 }
 
 fn gcd(a: u32, b: u32) -> u32 {
@@ -65,8 +67,8 @@ fn gcd(a: u32, b: u32) -> u32 {
 
 impl Naive {
     fn new(scheduler: Scheduler, rules: KernelRules) -> Self {
-        let (dests, trash, cache) = (Vec::new(), Vec::new(), Vec::new());
-        Self { scheduler, rules, dests, trash, cursor: None, cw: 0, mw: 0, di: 1, cache }
+        let (dests, trash, cache, sets) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { scheduler, rules, dests, trash, cursor: None, cw: 0, mw: 0, di: 1, cache, sets }
     }
 
     fn index(&self, address: SocketAddr) -> Option<usize> {
@@ -134,20 +136,38 @@ impl Naive {
         self.scheduler = scheduler;
         self.cursor = None;
         self.cache.clear();
+        self.sets.clear();
         self.measure();
         self.cw = self.mw;
     }
 
     /// The first usable one in the list with the least cost per weight.
     fn scan(&self, cost: impl Fn(&Dest) -> i64, weight: impl Fn(&Dest) -> i64) -> Option<usize> {
+        self.scan_of(0..self.dests.len(), cost, weight)
+    }
+
+    /// The same in a list of some.
+    fn scan_of(
+        &self,
+        list: impl Iterator<Item = usize>,
+        cost: impl Fn(&Dest) -> i64,
+        weight: impl Fn(&Dest) -> i64,
+    ) -> Option<usize> {
         let mut least: Option<usize> = None;
-        for (index, dest) in self.dests.iter().enumerate().filter(|(_, dest)| dest.usable()) {
+        for index in list.filter(|index| self.dests[*index].usable()) {
+            let dest = &self.dests[index];
             let better = |old: &Dest| cost(old) * weight(dest) > cost(dest) * weight(old);
             if least.is_none_or(|least| better(&self.dests[least])) {
                 least = Some(index);
             }
         }
         least
+    }
+
+    /// More active connections than its weight, while another has less than half of its own.
+    fn too_busy(&self, dest: &Dest) -> bool {
+        let spare = self.dests.iter().any(|dest| i64::from(dest.active) * 2 < i64::from(dest.weight()));
+        dest.active > dest.weight() && spare
     }
 
     fn pick(&mut self, request: &Request) -> Option<SocketAddr> {
@@ -186,10 +206,9 @@ impl Naive {
                 let key = request.destination;
                 let known =
                     self.cache.iter().find(|(cached, _)| *cached == key).and_then(|(_, to)| self.index(*to));
-                let spare = self.dests.iter().any(|dest| dest.active * 2 < dest.weight());
                 let good = known.filter(|at| {
                     let dest = &self.dests[*at];
-                    dest.weight() > 0 && !(dest.active > dest.weight() && spare)
+                    dest.weight() > 0 && !self.too_busy(dest)
                 });
                 let found = good.or_else(|| self.scan(|dest| dest.overhead(self.rules), weight));
                 if let Some(found) = found {
@@ -197,6 +216,26 @@ impl Naive {
                     self.cache.push((key, self.dests[found].backend.address));
                 }
                 found
+            }
+            Scheduler::Lblcr(_) => {
+                let key = request.destination;
+                let overhead = |dest: &Dest| dest.overhead(self.rules);
+                let known = self.sets.iter().position(|(cached, _)| *cached == key);
+                let servers = known.map_or(&[][..], |known| &self.sets[known].1);
+                let present = servers.iter().filter_map(|address| self.index(*address));
+                let good =
+                    self.scan_of(present, overhead, weight).filter(|at| !self.too_busy(&self.dests[*at]));
+                let chosen = good.or_else(|| self.scan(overhead, weight))?;
+                let address = self.dests[chosen].backend.address;
+                let known = known.unwrap_or_else(|| {
+                    self.sets.push((key, Vec::new()));
+                    self.sets.len() - 1
+                });
+                let servers = &mut self.sets[known].1;
+                if !servers.contains(&address) {
+                    servers.insert(0, address);
+                }
+                Some(chosen)
             }
             other => panic!("no twin for {other}"),
         };
@@ -318,7 +357,7 @@ enum Event {
     Switch(usize),
 }
 
-const SCHEDULERS: [Scheduler; 11] = [
+const SCHEDULERS: [Scheduler; 12] = [
     Scheduler::Rr,
     Scheduler::Wrr,
     Scheduler::Lc,
@@ -330,7 +369,28 @@ const SCHEDULERS: [Scheduler; 11] = [
     Scheduler::Sh(HashFlags::NONE),
     Scheduler::Sh(HashFlags { key: HashKey::AddressAndPort, fallback: Fallback::Next }),
     Scheduler::Lblc(CacheOptions::KERNEL),
+    Scheduler::Lblcr(CacheOptions::KERNEL),
 ];
+
+/// A virtual address that expired while nothing was usable has no server afterwards.
+#[test]
+fn an_expired_locality_does_not_come_back() {
+    for scheduler in [Scheduler::Lblc(CacheOptions::KERNEL), Scheduler::Lblcr(CacheOptions::KERNEL)] {
+        let mut balancer = Balancer::new(scheduler);
+        let backend = |number, weight| Backend::new(address(number)).with_weight(weight);
+        balancer.add(backend(1, 1), Duration::ZERO).unwrap();
+        let request = Request::new(address(9)).to(address(8));
+        let first = balancer.connect(&request).unwrap();
+        balancer.edit(backend(1, 0)).unwrap();
+        let day_after = request.at(Duration::from_secs(2 * 86_400));
+        assert!(balancer.pick(&day_after).is_err());
+        balancer.edit(backend(1, 1)).unwrap();
+        let second = balancer.add(backend(2, 1), Duration::ZERO).unwrap();
+        // The first still has a connection.
+        assert_eq!(balancer.pick(&day_after).unwrap().backend, second, "{scheduler}");
+        assert_ne!(first.backend(), second);
+    }
+}
 
 fn event() -> impl Strategy<Value = Event> {
     let weight = prop_oneof![4 => 0..6_u32, 1 => Just(12_u32), 1 => Just(1_000_u32)];

@@ -56,6 +56,11 @@ pub(crate) fn source_bucket(client: SocketAddr, key: HashKey, probe: Option<usiz
     probe.map_or(hash, |offset| (hash + (offset + hash) % SIZE) % SIZE)
 }
 
+/// The bucket of a virtual address.
+pub(crate) fn destination_bucket(destination: SocketAddr) -> usize {
+    hash_32(fold(&destination), BITS) as usize
+}
+
 impl HashTable {
     pub(super) fn source(flags: HashFlags) -> Self {
         Self { buckets: Box::new([Slot::NONE; SIZE]), key: Key::Source(flags), stale: true }
@@ -73,8 +78,18 @@ impl HashTable {
         self.buckets = source_table(pool.iter().map(|slot| (slot, weight(slot))), Slot::NONE);
     }
 
-    fn bucket(&self, bucket: usize) -> Option<Slot> {
-        self.buckets.get(bucket).copied().and_then(Slot::some)
+    #[inline]
+    fn bucket(&self, bucket: usize) -> Slot {
+        self.buckets.get(bucket).copied().unwrap_or(Slot::NONE)
+    }
+
+    /// Where the hash leads.
+    #[inline]
+    fn lookup(&self, request: &Request) -> Slot {
+        self.bucket(match self.key {
+            Key::Source(flags) => source_bucket(request.client, flags.key, None),
+            Key::Destination => destination_bucket(request.destination),
+        })
     }
 }
 
@@ -91,16 +106,21 @@ impl Engine for HashTable {
         self.stale = true;
     }
 
+    #[inline]
+    fn first(&mut self, _pool: &Pool, request: &Request) -> Slot {
+        if self.stale { Slot::NONE } else { self.lookup(request) }
+    }
+
     #[inline(never)]
     fn pick(&mut self, pool: &mut Pool, request: &Request, _now: Duration) -> Result<Choice, Missing> {
         if self.stale {
             self.fill(pool);
         }
-        let (bucket, flags) = match self.key {
-            Key::Source(flags) => (source_bucket(request.client, flags.key, None), flags),
-            Key::Destination => (hash_32(fold(&request.destination), BITS) as usize, HashFlags::NONE),
+        let Some(slot) = self.lookup(request).some() else { return Err(Missing::USABLE) };
+        let flags = match self.key {
+            Key::Source(flags) => flags,
+            Key::Destination => HashFlags::NONE,
         };
-        let Some(slot) = self.bucket(bucket) else { return Err(Missing::USABLE) };
         if pool[slot].usable {
             return Ok(Choice::scheduled(slot));
         }
@@ -108,8 +128,8 @@ impl Engine for HashTable {
             return Err(Missing::hashed(slot));
         }
         (0..SIZE)
-            .filter_map(|probe| self.bucket(source_bucket(request.client, flags.key, Some(probe))))
-            .find(|slot| pool[*slot].usable)
+            .map(|probe| self.bucket(source_bucket(request.client, flags.key, Some(probe))))
+            .find(|slot| pool.is_usable(*slot))
             .map(|slot| Choice { slot, reason: PickReason::Fallback })
             .ok_or(Missing::USABLE)
     }

@@ -6,9 +6,10 @@ use core::net::SocketAddr;
 use core::time::Duration;
 
 use super::{Choice, Engine, Fallback, HashFlags, HashKey, Missing, PickReason};
-use crate::hash::{fold, hsiphash_u32};
+use crate::hash::{WordHasher, fold};
 use crate::pool::{Pool, Slot};
 use crate::request::Request;
+use crate::tournament::gcd;
 
 /// The kernel's two hash keys are constants (`generate_hash_secret`), so its tables are the same everywhere.
 const OFFSET_KEY: u64 = 2_654_435_761;
@@ -72,15 +73,14 @@ pub(crate) struct MaglevTable<T> {
     count: u32,
     /// `2^64 / size`, rounded up: turns the modulo into two multiplications (Lemire, Kaser, Kurz 2019).
     reciprocal: u64,
-    /// [`OFFSET_KEY`], read at run time: with it as a constant the compiler makes double-precision shifts of the first
-    /// round's rotations, which some processors take several times as long for.
-    key: u64,
+    /// By [`OFFSET_KEY`]. A constant would not do: of its rotations the compiler makes double-precision shifts,
+    /// which some processors take several times as long for.
+    hasher: WordHasher,
 }
 
 #[inline]
-fn hash(address: &SocketAddr, port: u16, key: u64, offset: u32) -> u32 {
-    let word = offset.wrapping_add(u32::from(port)).wrapping_add(fold(address));
-    hsiphash_u32(word, key)
+const fn hash(address: &SocketAddr, port: u16, hasher: &WordHasher, offset: u32) -> u32 {
+    hasher.hash(offset.wrapping_add(port as u32).wrapping_add(fold(address)))
 }
 
 /// How far the weights must be shifted so that no backend takes more than some `2^(index / 2)` slots in a row.
@@ -90,19 +90,13 @@ fn divisor_and_shift(weights: impl Iterator<Item = u32> + Clone, size: MaglevSiz
     (divisor, (u32::BITS - greatest.leading_zeros()).saturating_sub(size.index / 2))
 }
 
-const fn gcd(mut a: u32, mut b: u32) -> u32 {
-    while b != 0 {
-        (a, b) = (b, a % b);
-    }
-    a
-}
-
 impl<T: Copy> MaglevTable<T> {
     /// Members in list order. All slots are `empty` if no member has a weight.
     pub(crate) fn new(members: &[MaglevMember<T>], size: MaglevSize, empty: T) -> Self {
         let count = size.slots();
         let reciprocal = u64::MAX / u64::from(count) + 1;
-        let mut table = Self { slots: vec![empty; count as usize], size, count, reciprocal, key: OFFSET_KEY };
+        let (slots, hasher) = (vec![empty; count as usize], WordHasher::new(OFFSET_KEY));
+        let mut table = Self { slots, size, count, reciprocal, hasher };
         table.populate(members);
         table
     }
@@ -117,13 +111,14 @@ impl<T: Copy> MaglevTable<T> {
         }
         let count = self.size.slots();
         let (divisor, shift) = divisor_and_shift(members.iter().map(|member| member.weight), self.size);
+        let (offset, skip) = (&self.hasher, &WordHasher::new(SKIP_KEY));
         let mut sequences: Vec<Sequence<T>> = members
             .iter()
             .filter(|member| member.weight > 0)
             .map(|&MaglevMember { member, address, weight }| Sequence {
                 member,
-                position: hash(&address, address.port(), OFFSET_KEY, 0) % count,
-                skip: hash(&address, address.port(), SKIP_KEY, 0) % (count - 1) + 1,
+                position: hash(&address, address.port(), offset, 0) % count,
+                skip: hash(&address, address.port(), skip, 0) % (count - 1) + 1,
                 turns: ((weight / divisor) >> shift).max(1),
             })
             .collect();
@@ -166,7 +161,7 @@ impl<T: Copy> MaglevTable<T> {
             HashKey::Address => 0,
             HashKey::AddressAndPort => client.port(),
         };
-        self.reduce(hash(client, port, self.key, offset))
+        self.reduce(hash(client, port, &self.hasher, offset))
     }
 
     #[inline]
@@ -228,21 +223,21 @@ impl Engine for Maglev {
     }
 
     #[inline]
+    fn first(&mut self, _pool: &Pool, request: &Request) -> Slot {
+        if self.stale { Slot::NONE } else { self.table.lookup(&request.client, self.flags.key) }
+    }
+
+    #[inline(never)]
     fn pick(&mut self, pool: &mut Pool, request: &Request, _now: Duration) -> Result<Choice, Missing> {
         if self.stale {
             self.fill(pool);
         }
         let slot = self.table.lookup(&request.client, self.flags.key);
-        if pool.is_usable(slot) { Ok(Choice::scheduled(slot)) } else { self.instead(pool, request, slot) }
-    }
-}
-
-impl Maglev {
-    /// What is picked where the hash leads to this one, which takes nothing (or to none at all).
-    #[cold]
-    fn instead(&self, pool: &Pool, request: &Request, slot: Slot) -> Result<Choice, Missing> {
         if slot == Slot::NONE {
             return Err(Missing::USABLE);
+        }
+        if pool[slot].usable {
+            return Ok(Choice::scheduled(slot));
         }
         if self.flags.fallback == Fallback::Refuse {
             return Err(Missing::hashed(slot));

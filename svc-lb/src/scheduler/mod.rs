@@ -3,8 +3,7 @@
 mod alias;
 mod ewma;
 mod hash_table;
-mod lblc;
-mod lblcr;
+mod locality;
 mod maglev;
 mod name;
 mod random;
@@ -28,7 +27,7 @@ pub use random::{ProbabilityRule, iptables_share, iptables_threshold};
 pub use ring::RingOptions;
 
 pub(crate) use alias::AliasTable;
-pub(crate) use hash_table::{source_bucket, source_table};
+pub(crate) use hash_table::{destination_bucket, source_bucket, source_table};
 pub(crate) use maglev::{MaglevMember, MaglevTable};
 pub(crate) use ring::Ring;
 
@@ -37,7 +36,7 @@ pub(crate) use ring::Ring;
 /// The first fourteen are the kernel's, named and behaving as there ([`KernelRules`](crate::KernelRules) picks
 /// between kernel generations); "list order" is the kernel's: the backend added last comes first. The
 /// others are what other proxies offer. Costs are per pick for *n* backends, with
-/// the counting of the connection included.
+/// the counting of the connection included. How shares differ from what weights say (the bias) stands with each rule.
 ///
 /// | rule | cost | use it when |
 /// | --- | --- | --- |
@@ -57,47 +56,63 @@ pub(crate) use ring::Ring;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Scheduler {
-    /// Round robin (`ip_vs_rr.c`): the next usable one in list order. Weights count only as 0 or not.
+    /// Round robin (`ip_vs_rr.c`): the next usable one in list order. Bias: none over a round; weights count only as 0
+    /// or not.
     Rr,
-    /// Weighted round robin (`ip_vs_wrr.c`): rounds of falling weight, so 3,2,1 gives a, ab, abc.
+    /// Weighted round robin (`ip_vs_wrr.c`): rounds of falling weight, so 3,2,1 gives a, ab, abc. Bias: none over a whole
+    /// round; each begins with the heavy ones alone, and any change of backends begins a new one.
     Wrr,
-    /// Least connection (`ip_vs_lc.c`). Weights count only as 0 or not.
+    /// Least connection (`ip_vs_lc.c`). Bias: ties go to the first in list order, so that at little load it gets most;
+    /// a new backend gets every connection until it has caught up. Weights count only as 0 or not.
     Lc,
-    /// Weighted least connection (`ip_vs_wlc.c`): the least load per weight.
+    /// Weighted least connection (`ip_vs_wlc.c`): the least load per weight. Bias: as [`Lc`](Self::Lc), and all idle ones
+    /// tie, whatever their weights.
     Wlc,
-    /// Shortest expected delay (`ip_vs_sed.c`): the least `(active + 1) / weight`.
+    /// Shortest expected delay (`ip_vs_sed.c`): the least `(active + 1) / weight`. Bias: at little load, light ones get
+    /// nothing at all.
     Sed,
-    /// Never queue (`ip_vs_nq.c`): an idle one if there is any, else as [`Sed`](Self::Sed).
+    /// Never queue (`ip_vs_nq.c`): an idle one if there is any, else as [`Sed`](Self::Sed). Bias: while some are idle,
+    /// weights do not count.
     Nq,
-    /// Weighted failover (`ip_vs_fo.c`): always the greatest weight.
+    /// Weighted failover (`ip_vs_fo.c`): always the greatest weight. Bias: all to one, which is what it is for.
     Fo,
-    /// Weighted overflow (`ip_vs_ovf.c`): the greatest weight among those with `active <= weight`.
+    /// Weighted overflow (`ip_vs_ovf.c`): the greatest weight among those with `active <= weight`, and none where all are
+    /// full. Bias: as many to the heaviest as it holds, which is what it is for.
     Ovf,
-    /// Source hash (`ip_vs_sh.c`): 256 buckets dealt by weight. A change of backends moves most clients.
+    /// Source hash (`ip_vs_sh.c`): 256 buckets dealt by weight. A change of backends moves most clients. Bias: shares are
+    /// whole 256ths, and where weights add up to more than 256 the last in the list get none; clients behind
+    /// one address all go to one backend.
     Sh(HashFlags),
-    /// Destination hash (`ip_vs_dh.c`): 256 buckets dealt evenly, keyed by the virtual address.
+    /// Destination hash (`ip_vs_dh.c`): 256 buckets dealt evenly, keyed by the virtual address. Bias: shares of whole
+    /// 256ths of the addresses, however unlike these are asked for; no weights.
     Dh,
-    /// Maglev hashing (`ip_vs_mh.c`; Eisenbud et al., NSDI 2016) of the source.
+    /// Maglev hashing (`ip_vs_mh.c`; Eisenbud et al., NSDI 2016) of the source. Bias: equal backends differ by one table
+    /// slot at most; great weights are shifted until they fit the table, so that light ones get more than their share.
     Mh(HashFlags, MaglevSize),
-    /// Locality-based least connection (`ip_vs_lblc.c`).
+    /// Locality-based least connection (`ip_vs_lblc.c`): a virtual address keeps its server until that is overloaded.
+    /// Bias: shares follow how often each address is asked for.
     Lblc(CacheOptions),
-    /// Locality-based least connection with replication (`ip_vs_lblcr.c`).
+    /// The same with replication (`ip_vs_lblcr.c`): an address that overloads its server gets more of them. Bias: as
+    /// [`Lblc`](Self::Lblc), but a popular address is shared.
     Lblcr(CacheOptions),
     /// Power of two choices, weighted (`ip_vs_twos.c`). The kernel's random numbers are the request's entropy
-    /// here, so the distribution is the kernel's and the single pick is not.
+    /// here, so the distribution is the kernel's and the single pick is not. Bias: the first in the list is drawn as if
+    /// it weighed one more.
     Twos,
-    /// Each usable backend with the same probability; see [`ProbabilityRule`].
+    /// Each usable backend with the same probability. Bias: none that counts; [`ProbabilityRule`] has the figures.
     Random(ProbabilityRule),
-    /// In proportion to weight (Walker's alias table, Vose 1991). Unbiased to 2^-32 while all backends with a
-    /// weight are usable; the share of unusable ones is dealt over the rest by weight.
+    /// In proportion to weight (Walker's alias table, Vose 1991). Bias: each share is off by less than n / 2^64 while all
+    /// backends with a weight are usable; the share of unusable ones is dealt over the rest by weight.
     WeightedRandom,
     /// Two different backends at random, of which the less loaded (active connections per weight) takes the
-    /// request. Weights bias only the comparison, as in Envoy's and Linkerd's.
+    /// request. Bias: weights count in the comparison alone, as in Envoy's and Linkerd's: of two idle ones the heavier
+    /// always takes it, and the most loaded of all gets nothing.
     LeastRequest,
     /// [`LeastRequest`](Self::LeastRequest) with latency in the load: peak EWMA (Finagle). Feed it by
-    /// [`Balancer::observe`](crate::Balancer::observe).
+    /// [`Balancer::observe`](crate::Balancer::observe). Bias: towards the fast ones.
     PeakEwma(EwmaOptions),
-    /// A hash ring with points by weight (ketama), keyed by the client's address.
+    /// A hash ring with points by weight (ketama), keyed by the client's address. Bias: with p points a backend's share
+    /// varies by about 1 / sqrt(p).
     RingHash(RingOptions),
 }
 
@@ -249,8 +264,17 @@ pub(crate) trait Engine {
     /// Usable flags changed all over (panic mode came or went).
     fn reloaded(&mut self, _pool: &Pool) {}
 
+    /// Where a pick leads in the common case, at the least cost: if that can be used, it is the pick. If it cannot, or is
+    /// [`Slot::NONE`], nothing has changed and a [`pick`](Self::pick) has to find out.
+    ///
     /// Inlined into the dispatch below if it is but a few instructions, and else never: there, the simplest rule
     /// would pay for the registers of the most complex one.
+    #[inline]
+    fn first(&mut self, _pool: &Pool, _request: &Request) -> Slot {
+        Slot::NONE
+    }
+
+    /// The pick in all cases.
     fn pick(&mut self, pool: &mut Pool, request: &Request, now: Duration) -> Result<Choice, Missing>;
 
     /// Lets go of slots that are held.
@@ -289,6 +313,11 @@ macro_rules! engines {
 
             /// Inlined into the caller, so that the simplest rules cost what they do: a call would cost as much again.
             #[inline(always)]
+            fn first(&mut self, pool: &Pool, request: &Request) -> Slot {
+                match self { $(Self::$variant(engine) => engine.first(pool, request)),+ }
+            }
+
+            #[inline(always)]
             fn pick(&mut self, pool: &mut Pool, request: &Request, now: Duration) -> Result<Choice, Missing> {
                 match self { $(Self::$variant(engine) => engine.pick(pool, request, now)),+ }
             }
@@ -303,11 +332,16 @@ macro_rules! engines {
 engines! {
     Rr(rr::Rr),
     Wrr(wrr::Wrr),
-    Ranked(ranked::Ranked),
+    Lc(ranked::Ranked<ranked::Lc>),
+    Wlc(ranked::Ranked<ranked::Wlc>),
+    Sed(ranked::Ranked<ranked::Sed>),
+    Nq(ranked::Ranked<ranked::Nq>),
+    Fo(ranked::Ranked<ranked::Fo>),
+    Ovf(ranked::Ranked<ranked::Ovf>),
     HashTable(hash_table::HashTable),
     Mh(maglev::Maglev),
-    Lblc(lblc::Lblc),
-    Lblcr(lblcr::Lblcr),
+    Lblc(locality::Locality<locality::One>),
+    Lblcr(locality::Locality<locality::Set>),
     Twos(twos::Twos),
     Random(random::Random),
     WeightedRandom(alias::WeightedRandom),
@@ -320,17 +354,17 @@ impl State {
         match scheduler {
             Scheduler::Rr => Self::Rr(rr::Rr::new()),
             Scheduler::Wrr => Self::Wrr(wrr::Wrr::new(pool)),
-            Scheduler::Lc => Self::Ranked(ranked::Ranked::new(pool, ranked::lc)),
-            Scheduler::Wlc => Self::Ranked(ranked::Ranked::new(pool, ranked::wlc)),
-            Scheduler::Sed => Self::Ranked(ranked::Ranked::new(pool, ranked::sed)),
-            Scheduler::Nq => Self::Ranked(ranked::Ranked::new(pool, ranked::nq)),
-            Scheduler::Fo => Self::Ranked(ranked::Ranked::new(pool, ranked::fo)),
-            Scheduler::Ovf => Self::Ranked(ranked::Ranked::new(pool, ranked::ovf)),
+            Scheduler::Lc => Self::Lc(ranked::Ranked::new(pool)),
+            Scheduler::Wlc => Self::Wlc(ranked::Ranked::new(pool)),
+            Scheduler::Sed => Self::Sed(ranked::Ranked::new(pool)),
+            Scheduler::Nq => Self::Nq(ranked::Ranked::new(pool)),
+            Scheduler::Fo => Self::Fo(ranked::Ranked::new(pool)),
+            Scheduler::Ovf => Self::Ovf(ranked::Ranked::new(pool)),
             Scheduler::Sh(flags) => Self::HashTable(hash_table::HashTable::source(flags)),
             Scheduler::Dh => Self::HashTable(hash_table::HashTable::destination()),
             Scheduler::Mh(flags, size) => Self::Mh(maglev::Maglev::new(flags, size)),
-            Scheduler::Lblc(options) => Self::Lblc(lblc::Lblc::new(pool, options, now)),
-            Scheduler::Lblcr(options) => Self::Lblcr(lblcr::Lblcr::new(pool, options, now)),
+            Scheduler::Lblc(options) => Self::Lblc(locality::Locality::new(pool, options, now)),
+            Scheduler::Lblcr(options) => Self::Lblcr(locality::Locality::new(pool, options, now)),
             Scheduler::Twos => Self::Twos(twos::Twos),
             Scheduler::Random(rule) => Self::Random(random::Random::new(rule)),
             Scheduler::WeightedRandom => Self::WeightedRandom(alias::WeightedRandom::new()),

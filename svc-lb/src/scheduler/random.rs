@@ -78,6 +78,12 @@ impl Members {
         self.slots.extend(pool.iter());
     }
 
+    /// One at random; [`Slot::NONE`] if none are laid.
+    #[inline]
+    fn at(&self, random: u64) -> Slot {
+        self.slots.get(scale(random, self.slots.len() as u64) as usize).copied().unwrap_or(Slot::NONE)
+    }
+
     /// A usable one at random. Unusable ones are drawn again, up to 32 times; then the next usable one in
     /// the list is taken, so that the cost stays bounded.
     #[inline]
@@ -141,27 +147,18 @@ impl Engine for Random {
     fn edited(&mut self, _pool: &Pool, _slot: Slot) {}
 
     #[inline]
-    fn pick(&mut self, pool: &mut Pool, request: &Request, _now: Duration) -> Result<Choice, Missing> {
-        let members = &self.members.slots;
-        if let Some(&slot) = members.get(scale(request.entropy, members.len() as u64) as usize)
-            && pool.is_usable(slot)
-        {
-            return Ok(Choice::scheduled(slot));
-        }
-        self.find(pool, request.entropy)
+    fn first(&mut self, _pool: &Pool, request: &Request) -> Slot {
+        self.members.at(request.entropy)
     }
-}
 
-impl Random {
-    /// All that is not a first draw of a usable backend from members that are laid.
-    #[cold]
-    fn find(&mut self, pool: &Pool, entropy: u64) -> Result<Choice, Missing> {
+    #[inline(never)]
+    fn pick(&mut self, pool: &mut Pool, request: &Request, _now: Duration) -> Result<Choice, Missing> {
         let slot = match self.rule {
             ProbabilityRule::Uniform => {
                 self.members.refresh(pool);
-                self.members.draw(pool, entropy)
+                self.members.draw(pool, request.entropy)
             }
-            ProbabilityRule::IptablesChain => self.walk_chain(pool, entropy),
+            ProbabilityRule::IptablesChain => self.walk_chain(pool, request.entropy),
         };
         slot.map(Choice::scheduled).ok_or(Missing::USABLE)
     }

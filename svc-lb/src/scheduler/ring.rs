@@ -170,20 +170,24 @@ impl Engine for RingHash {
         self.stale = true;
     }
 
+    #[inline(never)]
+    fn first(&mut self, _pool: &Pool, request: &Request) -> Slot {
+        if self.stale { Slot::NONE } else { self.ring.first(request.client).unwrap_or(Slot::NONE) }
+    }
+
     /// Unusable backends are passed over, so only their own clients move.
     #[inline(never)]
     fn pick(&mut self, pool: &mut Pool, request: &Request, _now: Duration) -> Result<Choice, Missing> {
         if self.stale {
             self.lay(pool);
         }
-        let Some(first) = self.ring.first(request.client) else { return Err(Missing::USABLE) };
-        if pool.is_usable(first) {
-            return Ok(Choice::scheduled(first));
-        }
-        self.ring
-            .walk(request.client)
-            .find(|slot| pool[*slot].usable)
-            .map(|slot| Choice { slot, reason: PickReason::Fallback })
+        let mut walk = self.ring.walk(request.client);
+        let first = walk.next().filter(|slot| pool[*slot].usable).map(Choice::scheduled);
+        first
+            .or_else(|| {
+                let next = walk.find(|slot| pool[*slot].usable);
+                next.map(|slot| Choice { slot, reason: PickReason::Fallback })
+            })
             .ok_or(Missing::USABLE)
     }
 }

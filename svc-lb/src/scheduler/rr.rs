@@ -31,19 +31,16 @@ impl Engine for Rr {
     fn edited(&mut self, _pool: &Pool, _slot: Slot) {}
 
     #[inline]
-    fn pick(&mut self, pool: &mut Pool, _request: &Request, _now: Duration) -> Result<Choice, Missing> {
+    fn first(&mut self, pool: &Pool, _request: &Request) -> Slot {
         let slot = pool.following(self.cursor);
         if pool.is_usable(slot) {
             self.cursor = slot;
-            return Ok(Choice::scheduled(slot));
         }
-        self.walk(pool)
+        slot
     }
-}
 
-impl Rr {
     #[inline(never)]
-    fn walk(&mut self, pool: &Pool) -> Result<Choice, Missing> {
+    fn pick(&mut self, pool: &mut Pool, _request: &Request, _now: Duration) -> Result<Choice, Missing> {
         let start = self.cursor;
         let mut slot = start;
         let mut wrapped = start == Slot::NONE;

@@ -7,10 +7,11 @@
 
 use core::time::Duration;
 
-use super::{Choice, Engine, Missing, ranked};
+use super::ranked::Fo;
+use super::{Choice, Engine, Missing};
 use crate::pool::{Pool, Slot};
 use crate::request::Request;
-use crate::tournament::Tournament;
+use crate::tournament::{Tournament, gcd};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Wrr {
@@ -22,14 +23,7 @@ pub(crate) struct Wrr {
     top: i64,
     /// The greatest common divisor of the weights, 1 if there is none.
     step: i64,
-    weights: Tournament,
-}
-
-const fn gcd(mut a: u32, mut b: u32) -> u32 {
-    while b != 0 {
-        (a, b) = (b, a % b);
-    }
-    a
+    weights: Tournament<Fo>,
 }
 
 /// The highest bar and the step between bars (`ip_vs_wrr_max_weight`, `ip_vs_wrr_gcd_weight`).
@@ -47,7 +41,7 @@ fn bars(pool: &Pool) -> (i64, i64) {
 impl Wrr {
     pub(super) fn new(pool: &Pool) -> Self {
         let (top, step) = bars(pool);
-        Self { cursor: Slot::NONE, bar: top, top, step, weights: Tournament::new(pool, ranked::fo) }
+        Self { cursor: Slot::NONE, bar: top, top, step, weights: Tournament::new(pool) }
     }
 
     /// `ip_vs_wrr_dest_changed`: back to the head, on the same bar if it still exists.
@@ -59,11 +53,6 @@ impl Wrr {
         } else if self.step > 1 {
             self.bar = (self.bar / self.step) * self.step + 1;
         }
-    }
-
-    fn take(&mut self, slot: Slot) -> Result<Choice, Missing> {
-        self.cursor = slot;
-        Ok(Choice::scheduled(slot))
     }
 }
 
@@ -79,7 +68,7 @@ impl Engine for Wrr {
     }
 
     fn removed(&mut self, pool: &Pool, slot: Slot, _before: Slot) {
-        self.weights.removed(slot);
+        self.weights.removed(pool, slot);
         self.restart(bars(pool));
     }
 
@@ -96,35 +85,49 @@ impl Engine for Wrr {
         self.weights.rebuild(pool);
     }
 
+    #[inline]
+    fn first(&mut self, pool: &Pool, _request: &Request) -> Slot {
+        // Not round the end: there the bar falls.
+        let next = if self.cursor == Slot::NONE { pool.head() } else { pool.next(self.cursor) };
+        if !pool.is_usable(next) || i64::from(pool[next].weight) < self.bar {
+            return self.search(pool);
+        }
+        self.cursor = next;
+        next
+    }
+
     #[inline(never)]
-    fn pick(&mut self, pool: &mut Pool, _request: &Request, _now: Duration) -> Result<Choice, Missing> {
+    fn pick(&mut self, pool: &mut Pool, request: &Request, _now: Duration) -> Result<Choice, Missing> {
+        if let Some(slot) = self.first(pool, request).some() {
+            return Ok(Choice::scheduled(slot));
+        }
         if self.top == 0 {
             return Err(Missing::USABLE);
         }
-        let start = self.cursor;
-        let next = if start == Slot::NONE { pool.head() } else { pool.next(start) };
-        if next != Slot::NONE && pool[next].usable && i64::from(pool[next].weight) >= self.bar {
-            return self.take(next);
+        // The kernel walks down to the lowest bar and, where it began there in mid-list, once more.
+        if self.cursor == Slot::NONE || self.bar > self.step {
+            self.bar = self.top;
+            self.cursor = Slot::NONE;
+        } else {
+            self.bar = (self.top - 1) % self.step + 1;
         }
-        let greatest = match self.weights.winner() {
-            Some(slot) => i64::from(pool[slot].weight),
-            None => {
-                // The kernel walks down to the lowest bar and, where it began there in mid-list, once more.
-                if start == Slot::NONE || self.bar > self.step {
-                    self.bar = self.top;
-                    self.cursor = Slot::NONE;
-                } else {
-                    self.bar = (self.top - 1) % self.step + 1;
-                }
-                return Err(Missing::USABLE);
-            }
-        };
-        let mut from = start;
+        Err(Missing::USABLE)
+    }
+}
+
+impl Wrr {
+    /// The next one that reaches the bar, which falls with each time round; [`Slot::NONE`] if none can be used.
+    #[inline(never)]
+    fn search(&mut self, pool: &Pool) -> Slot {
+        let Some(heaviest) = self.weights.winner().some() else { return Slot::NONE };
+        let greatest = i64::from(pool[heaviest].weight);
+        let mut from = self.cursor;
         loop {
             if self.bar <= greatest
-                && let Some(slot) = self.weights.next_heavy(from, self.bar as u32)
+                && let Some(slot) = self.weights.next_up_to(from, -self.bar)
             {
-                return self.take(slot);
+                self.cursor = slot;
+                return slot;
             }
             from = Slot::NONE;
             self.bar -= self.step;
