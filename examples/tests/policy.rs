@@ -159,6 +159,26 @@ fn a_denial_is_explained_with_the_rule_that_comes_nearest() {
 }
 
 #[test]
+fn a_pod_is_told_who_reaches_it_and_what_it_reaches() {
+    let (text, code) = shop("reach", &["database"]);
+    assert!(code == 0 && text.contains("not reachable from outside\n"), "{text}");
+    let reached: Vec<&str> = text.lines().filter(|line| line.contains("reached by")).collect();
+    assert!(reached.iter().any(|line| line.contains("shop/orders") && line.contains("TCP 5432")), "{text}");
+    assert!(!reached.iter().any(|line| line.contains("frontend")), "{text}");
+    // A Pod that isn't there yet.
+    let more = Path::new(env!("CARGO_TARGET_TMPDIR")).join("policy-reach.yaml");
+    std::fs::write(
+        &more,
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: new, namespace: open}\nspec: {containers: [{name: c, image: i}]}\n",
+    )
+    .unwrap();
+    let (json, code) = shop("reach", &["open/new", "-o", "json", "-f", more.to_str().unwrap()]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((code, &json["reachableFromOutside"]), (0, &true.into()));
+    assert!(json["reaches"].as_array().unwrap().iter().all(|row| row["who"] != "open/new"), "{json}");
+}
+
+#[test]
 fn the_matrix_comes_in_every_format() {
     let (table, _) = shop("matrix", &[]);
     assert!(table.contains("TCP 5432") && table.contains("FROM \\ TO"), "{table}");

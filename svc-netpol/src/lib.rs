@@ -4,6 +4,7 @@
 
 extern crate alloc;
 
+mod compile;
 mod decision;
 mod difference;
 mod engine;

@@ -120,7 +120,7 @@ impl Engine {
             let mut report = Report { policy: &entry.reference, findings: Vec::new() };
             self.lint_effect(entry, &deciding, &mut report);
             self.lint_priority(entry, &mut report);
-            if let Policy::Network(policy) = &entry.policy {
+            if let Policy::Network(policy) = &*entry.policy {
                 lint_network_policy(policy, &mut report);
                 if let Some(rules) = &entry.compiled.egress {
                     lint_dns(rules, &mut report);

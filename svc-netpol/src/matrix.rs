@@ -7,7 +7,7 @@ use core::net::IpAddr;
 
 use svc_model::{IpFamily, ObjectRef, Pod};
 
-use crate::engine::{ALLOW, Engine, Family, Map, Peers, Rows, UNKNOWN, pod_ref};
+use crate::engine::{ALLOW, Engine, Family, FuncId, Map, Peers, Rows, UNKNOWN, pod_ref};
 use crate::options::SelfTraffic;
 use crate::traffic::PortSet;
 
@@ -220,8 +220,8 @@ struct Sides<'a> {
     engine: &'a Engine,
     connections: Vec<Connection>,
     ids: Map<Connection, u32>,
-    /// For each row and offset of a function, the connection that this side alone would allow.
-    funcs: Map<u32, Vec<u32>>,
+    /// For each row by number, the connections that this side alone would allow.
+    rows: Vec<SideFuncs>,
     pairs: Map<(u32, u32), u32>,
     last: ((u32, u32), u32),
 }
@@ -229,26 +229,56 @@ struct Sides<'a> {
 const NONE: u32 = 0;
 const ALL: u32 = 1;
 
+/// The connection of each function of a row.
+#[derive(Default)]
+struct SideFuncs {
+    /// By the code that decides about all traffic.
+    constants: Vec<u32>,
+    /// By where the function lies.
+    steps: Vec<u32>,
+}
+
+impl SideFuncs {
+    fn set(&mut self, func: FuncId, connection: u32) {
+        let (list, at) = match func.get() {
+            Ok(code) => (&mut self.constants, code.number()),
+            Err(offset) => (&mut self.steps, offset),
+        };
+        list.resize(list.len().max(at as usize + 1), NONE);
+        if let Some(slot) = list.get_mut(at as usize) {
+            *slot = connection;
+        }
+    }
+
+    #[inline]
+    fn get(&self, func: FuncId) -> Option<u32> {
+        match func.get() {
+            Ok(code) => self.constants.get(code.number() as usize).copied(),
+            Err(offset) => self.steps.get(offset as usize).copied(),
+        }
+    }
+}
+
 impl<'a> Sides<'a> {
     fn new(engine: &'a Engine) -> Self {
         let mut sides = Self {
             engine,
             connections: Vec::new(),
             ids: Map::default(),
-            funcs: Map::default(),
+            rows: Vec::new(),
             pairs: Map::default(),
             last: ((NONE, NONE), NONE),
         };
         sides.intern(Connection::none());
         sides.intern(Connection::all());
         for (id, row) in engine.rows() {
-            let mut ids = Vec::new();
-            for (offset, func) in row.funcs() {
+            let mut funcs = SideFuncs::default();
+            for (func_id, func) in row.table.funcs() {
                 let side = Connection { allowed: func.traffic(ALLOW), unknown: func.traffic(UNKNOWN) };
-                ids.resize(offset as usize, NONE);
-                ids.push(sides.intern(side));
+                funcs.set(func_id, sides.intern(side));
             }
-            sides.funcs.insert(id, ids);
+            sides.rows.resize_with(id as usize, SideFuncs::default);
+            sides.rows.push(funcs);
         }
         sides
     }
@@ -265,8 +295,8 @@ impl<'a> Sides<'a> {
 
     fn side(&self, row: Option<u32>, peers: Peers) -> u32 {
         let Some(id) = row else { return ALL };
-        let offset = self.engine.row(id).map_or(0, |row| row.offset(peers));
-        self.funcs.get(&id).and_then(|funcs| funcs.get(offset as usize)).copied().unwrap_or(ALL)
+        let func = self.engine.row(id).map(|row| row.table.func(peers));
+        func.and_then(|func| self.rows.get(id as usize)?.get(func)).unwrap_or(ALL)
     }
 
     fn cell(&mut self, from: Class, to: Class) -> u32 {

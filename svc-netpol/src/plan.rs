@@ -8,7 +8,7 @@ use core::net::IpAddr;
 
 use svc_model::ObjectRef;
 
-use crate::engine::{ALLOW, Engine, Family, Peers, Row, RowId};
+use crate::engine::{ALLOW, Engine, Family, FuncId, Peers, Row, RowId};
 use crate::options::{OwnNode, SelfTraffic};
 use crate::policy::{Direction, PolicyRef};
 use crate::traffic::PortSet;
@@ -84,10 +84,10 @@ impl Engine {
     }
 
     fn row_plan(&self, row: &Row, subjects: BTreeSet<IpAddr>, peers: &BTreeMap<IpAddr, Peers>) -> RowPlan {
-        let allowed: BTreeMap<u32, PortSet> =
-            row.funcs().map(|(offset, func)| (offset, func.traffic(ALLOW))).collect();
-        let of = |peer: Peers| allowed.get(&row.offset(peer));
-        let default = allowed.get(&0).cloned().unwrap_or_default();
+        let allowed: BTreeMap<FuncId, PortSet> =
+            row.table.funcs().map(|(id, func)| (id, func.traffic(ALLOW))).collect();
+        let of = |peer: Peers| allowed.get(&row.table.func(peer));
+        let default = allowed.get(&row.table.default_func()).cloned().unwrap_or_default();
         let mut blocks: BTreeMap<PortSet, Vec<(IpAddr, IpAddr)>> = BTreeMap::new();
         for family in Family::ALL {
             for (range, peer) in self.outside_peers(family) {

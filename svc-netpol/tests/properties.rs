@@ -18,8 +18,10 @@ mod twin;
 mod world;
 
 use proptest::prelude::*;
-use svc_netpol::model::{IpFamily, ObjectRef};
-use svc_netpol::{Connection, Endpoint, Engine, Flow, Group, Matrix, Reason, Verdict};
+use svc_netpol::model::{IpFamily, Object, ObjectRef, PolicyType};
+use svc_netpol::{
+    Connection, Decision, Direction, Endpoint, Engine, Flow, Group, Matrix, Policy, Reason, Side, Verdict,
+};
 
 use twin::{Outcome, Why};
 use world::{Event, World};
@@ -80,16 +82,54 @@ proptest! {
         let (engine, world) = replay(svc_netpol::Options::default(), &events);
         for flow in flows().step_by(7) {
             let before = engine.decide(&flow);
-            for (reason, ingress) in [(&before.egress.reason, false), (&before.ingress.reason, true)] {
-                let Reason::Rule(rule) = reason else { continue };
-                let mut without = engine.clone();
-                without.remove_policy(&rule.policy);
+            for direction in [Direction::Ingress, Direction::Egress] {
+                let Reason::Rule(rule) = &side(&before, direction).reason else { continue };
+                let object = edited(engine.policy(&rule.policy).unwrap(), |of, at| (of, at) != (direction, rule.rule));
+                let (mut without, mut left) = (engine.clone(), world.clone());
+                without.apply(&object);
+                left.happen(&Event::Apply(Box::new(object)));
+                // The rules after it have moved up.
+                let was = |mut why: Why| {
+                    if let Why::Rule { policy, rule: at, .. } = &mut why
+                        && *policy == rule.policy
+                        && *at >= rule.rule
+                    {
+                        *at += 1;
+                    }
+                    why
+                };
                 let after = without.decide(&flow);
-                let side = if ingress { &after.ingress } else { &after.egress };
-                prop_assert!(!matches!(&side.reason, Reason::Rule(other) if other.policy == rule.policy));
+                let now = Outcome::of(side(&after, direction));
+                let (egress, ingress) = left.decide(flow.from, flow.to, flow.traffic).unwrap();
+                prop_assert_eq!(&now, if direction == Direction::Ingress { &ingress } else { &egress });
+                let then = Outcome::of(side(&before, direction));
+                let now = Outcome { allow: now.allow.map(was), deny: now.deny.map(was) };
+                prop_assert_ne!(now, then, "{}: {} goes, and nothing changes", flow, rule.policy);
             }
         }
-        drop(world);
+    }
+
+    #[test]
+    fn its_reason_alone_makes_a_verdict(events in world::events(28)) {
+        let (engine, world) = replay(svc_netpol::Options::default(), &events);
+        let mut bare = Engine::default();
+        bare.replace_all(world.objects.values().filter(|object| !object.kind().ends_with("NetworkPolicy")));
+        for flow in flows().step_by(7) {
+            let before = engine.decide(&flow);
+            for direction in [Direction::Ingress, Direction::Egress] {
+                let Reason::Rule(rule) = &side(&before, direction).reason else { continue };
+                let mut alone = bare.clone();
+                alone.apply(&edited(engine.policy(&rule.policy).unwrap(), |of, at| (of, at) == (direction, rule.rule)));
+                let after = alone.decide(&flow);
+                // It may be unknown whether it applies, where all that may apply instead comes to the same.
+                let after = Outcome::of(side(&after, direction));
+                let verdict = side(&before, direction).verdict;
+                let why = if verdict == Verdict::Allow { after.allow } else { after.deny };
+                let is_it = matches!(&why, Some(Why::Rule { policy, rule: 0, peer, port })
+                    if *policy == rule.policy && (*peer, *port) == (rule.peer, rule.port));
+                prop_assert!(is_it, "{}: {} but alone {:?}", flow, before, why);
+            }
+        }
     }
 
     #[test]
@@ -200,17 +240,11 @@ proptest! {
         for finding in engine.lint() {
             prop_assert!(!finding.to_string().is_empty());
             let svc_netpol::Lint::NeverDecides = finding.lint else { continue };
-            let Some(svc_netpol::Policy::Network(policy)) = engine.policy(&finding.policy) else { continue };
-            let mut policy = policy.clone();
             let index: usize = finding.field.trim_end_matches(']').rsplit('[').next().unwrap().parse().unwrap();
-            // Without egress rules the policy might no longer be about egress.
-            if finding.field.starts_with("spec.ingress") {
-                policy.spec.ingress.remove(index);
-            } else if policy.spec.egress.len() > 1 {
-                policy.spec.egress.remove(index);
-            }
+            let ingress = finding.field.starts_with("spec.ingress");
+            let gone = (if ingress { Direction::Ingress } else { Direction::Egress }, index);
             let mut without = engine.clone();
-            without.apply_policy(policy);
+            without.apply(&edited(engine.policy(&finding.policy).unwrap(), |of, at| (of, at) != gone));
             for flow in flows() {
                 prop_assert_eq!(engine.verdict(&flow), without.verdict(&flow), "{}: {}", finding, flow);
             }
@@ -224,6 +258,39 @@ proptest! {
         for object in world.objects.values() {
             prop_assert_eq!(engine.apply(object), svc_netpol::Touched::default());
         }
+    }
+}
+
+fn side(decision: &Decision, direction: Direction) -> &Side {
+    match direction {
+        Direction::Ingress => &decision.ingress,
+        Direction::Egress => &decision.egress,
+    }
+}
+
+/// A policy with some of its rules. It is about the same directions as before, even if one has no rules left.
+fn edited(policy: &Policy, keep: impl Fn(Direction, usize) -> bool) -> Object {
+    macro_rules! retain {
+        ($policy:expr) => {{
+            let mut policy = $policy.clone();
+            let mut at = 0..;
+            policy.spec.ingress.retain(|_| keep(Direction::Ingress, at.next().unwrap()));
+            let mut at = 0..;
+            policy.spec.egress.retain(|_| keep(Direction::Egress, at.next().unwrap()));
+            policy
+        }};
+    }
+    match policy {
+        Policy::Network(policy) => {
+            let mut policy = policy.clone();
+            let types = [PolicyType::Ingress, PolicyType::Egress];
+            policy.spec.policy_types =
+                types.into_iter().filter(|t| policy.spec.isolates(*t)).map(Into::into).collect();
+            retain!(policy).into()
+        }
+        Policy::Cluster(policy) => retain!(policy).into(),
+        Policy::Admin(policy) => retain!(policy).into(),
+        Policy::BaselineAdmin(policy) => retain!(policy).into(),
     }
 }
 

@@ -9,6 +9,7 @@ use svc_model::SmolStr;
 
 use super::row::{Context, RowKey};
 use super::*;
+use crate::compile::Selectors;
 use crate::options::{Baseline, IpBlocks};
 use crate::policy::{Block, BlockSource, Direction, Term};
 
@@ -25,6 +26,7 @@ impl Engine {
         for term in core::mem::take(&mut self.pending.terms) {
             self.terms.forget(term);
         }
+        self.pending.selectors = Selectors::default();
         core::mem::take(&mut self.pending.touched)
     }
 
@@ -69,8 +71,7 @@ impl Engine {
             self.acquire_ident(None, zone);
         }
         let mut moves: Vec<(PodId, usize, KindId, ZoneId, IdentId)> = Vec::new();
-        for (id, pod) in self.pods.iter() {
-            let Some(facts) = self.pods.facts(id) else { continue };
+        for (id, pod, facts) in self.pods.iter() {
             for (at, family) in Family::ALL.into_iter().enumerate() {
                 let Some(ip) = facts.addresses.iter().find(|ip| Family::of(**ip) == family) else {
                     continue;
@@ -78,7 +79,7 @@ impl Engine {
                 let ident = pod.ident(family);
                 let zone = self.zones.of(*ip);
                 if self.idents.get(ident).is_some_and(|ident| ident.zone != zone) {
-                    moves.push((id, at, pod.kind, zone, ident));
+                    moves.push((id, at, facts.kind, zone, ident));
                 }
             }
         }

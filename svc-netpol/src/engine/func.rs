@@ -26,6 +26,17 @@ impl Code {
         Self(reason << 2 | verdict)
     }
 
+    /// The code as a number, which is less than 2^31.
+    #[inline]
+    pub(crate) const fn number(self) -> u32 {
+        self.0
+    }
+
+    #[inline]
+    pub(crate) const fn of_number(number: u32) -> Self {
+        Self(number)
+    }
+
     #[inline]
     pub(crate) const fn verdict(self) -> u32 {
         self.0 & 3
@@ -59,6 +70,14 @@ impl<'a> Func<'a> {
     /// How many words it takes.
     pub(crate) fn len(&self) -> u32 {
         (1 + self.starts.len() + self.codes.len()) as u32
+    }
+
+    /// What decides, if that is the same for all traffic.
+    pub(crate) fn as_constant(self) -> Option<Code> {
+        match self.codes {
+            [code] => Some(Code(*code)),
+            _ => None,
+        }
     }
 
     /// What decides about traffic.
@@ -147,6 +166,8 @@ pub(crate) struct State {
     steps: Vec<(u32, Standing)>,
     /// Room for the next steps.
     spare: Vec<(u32, Standing)>,
+    /// Room for the codes of a function.
+    codes: Vec<u32>,
 }
 
 impl State {
@@ -195,9 +216,12 @@ impl State {
 
     /// The function once every rule has been looked at, in words as [`Func`] has them: what is still open is allowed.
     /// `branch` numbers the pair of reasons where both verdicts are possible.
-    pub(crate) fn finish(&self, mut branch: impl FnMut(Code, Code) -> u32) -> Vec<u32> {
-        let (mut starts, mut codes): (Vec<u32>, Vec<u32>) = (Vec::new(), Vec::new());
-        for (start, standing) in &self.steps {
+    pub(crate) fn finish(&mut self, words: &mut Vec<u32>, mut branch: impl FnMut(Code, Code) -> u32) {
+        let Self { steps, codes, .. } = self;
+        codes.clear();
+        words.clear();
+        words.push(0);
+        for (start, standing) in steps {
             let allow = match standing.allow {
                 0 => (standing.open || standing.passed).then_some(Code::DEFAULT),
                 reason => Some(Code::new(reason - 1, ALLOW)),
@@ -209,11 +233,15 @@ impl State {
                 (allow, None) => allow.unwrap_or(Code::DEFAULT),
             };
             if codes.last() != Some(&code.0) {
-                starts.push(*start);
+                if !codes.is_empty() {
+                    words.push(*start);
+                }
                 codes.push(code.0);
             }
         }
-        let steps = codes.len() as u32;
-        [steps].into_iter().chain(starts.into_iter().skip(1)).chain(codes).collect()
+        if let Some(count) = words.first_mut() {
+            *count = codes.len() as u32;
+        }
+        words.extend_from_slice(codes);
     }
 }

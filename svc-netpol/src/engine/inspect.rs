@@ -83,8 +83,8 @@ impl Engine {
 
     /// Every Pod that has a peer in a family: with an address of it, or without any.
     pub(crate) fn pod_peers(&self, family: Family) -> impl Iterator<Item = (&ObjectRef, &Kind, Peers)> {
-        self.pods.iter().filter_map(move |(_, pod)| {
-            Some((&pod.reference, self.kinds.get(pod.kind)?, self.peers_of(pod.ident(family))?))
+        self.pods.iter().filter_map(move |(_, pod, facts)| {
+            Some((&facts.reference, self.kinds.get(facts.kind)?, self.peers_of(pod.ident(family))?))
         })
     }
 
@@ -117,14 +117,13 @@ impl Engine {
     }
 
     pub(crate) fn pods_on<'a>(&'a self, node: &'a str) -> impl Iterator<Item = (&'a Kind, &'a [IpAddr])> {
-        let pods = self.pods.iter().filter_map(|(id, pod)| Some((pod, self.pods.facts(id)?)));
-        pods.filter(move |(_, facts)| facts.node == node)
-            .filter_map(|(pod, facts)| Some((self.kinds.get(pod.kind)?, &*facts.addresses)))
+        let pods = self.pods.iter().filter(move |(.., facts)| facts.node == node);
+        pods.filter_map(|(.., facts)| Some((self.kinds.get(facts.kind)?, &*facts.addresses)))
     }
 
     /// The Pod that an address belongs to.
     pub(crate) fn pod_at(&self, ip: IpAddr) -> Option<&ObjectRef> {
-        Some(&self.pods.get(*self.by_address.get(&ip)?.first()?)?.reference)
+        Some(&self.pods.facts(self.pods.at(ip)?)?.reference)
     }
 
     /// What an address is, were it outside.

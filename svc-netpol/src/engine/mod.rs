@@ -6,7 +6,6 @@
 //! address, and then looks into the row of each side.
 
 mod address;
-mod cells;
 mod count;
 mod flush;
 mod func;
@@ -14,12 +13,15 @@ mod inspect;
 mod pods;
 mod row;
 mod slab;
+mod slots;
+mod table;
 mod term;
 mod update;
 mod verdict;
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
@@ -33,6 +35,7 @@ pub(crate) use func::{ALLOW, Code, DENY, UNKNOWN};
 pub(crate) use pods::{PodEntry, PodId};
 pub(crate) use row::{PeerKey, Row, Scratch};
 pub(crate) use slab::Slab;
+pub(crate) use table::FuncId;
 pub(crate) use term::{NamespaceLabels, Tagged, TermId, Terms};
 pub use update::Touched;
 pub(crate) use update::pod_ref;
@@ -65,8 +68,8 @@ pub(crate) type RowId = u32;
 ///   a row, which looks at everyone that its rules name;
 /// - a policy: its own rows, and the kinds that a selector new to the cluster matches; a policy with a block
 ///   new to the cluster cuts the address space anew, which looks at every Pod once;
-/// - memory: for a Pod 64 bytes with its names, 72 of facts that verdicts rarely ask for, and its entries in two
-///   tables, about 250 in all; for a row 16 to 32 bytes a peer that its rules name, where a namespace is one
+/// - memory: for a Pod 64 bytes by which verdicts find it, 112 of facts that they rarely ask for, and its entries in
+///   two tables, about 250 in all; for a row 16 to 32 bytes a peer that its rules name, where a namespace is one
 ///   peer and a kind of Pods another one only if labels are asked for: at most *R* × *C*, usually far fewer.
 #[derive(Debug, Clone)]
 pub struct Engine {
@@ -93,8 +96,6 @@ pub struct Engine {
     /// Rows with a rule for everyone that names a port of the destination.
     named_rows: BTreeSet<RowId>,
     pods: pods::Pods,
-    /// Pods that have an address, in the order of namespace and name.
-    by_address: Map<IpAddr, Vec<PodId>>,
     pending: update::Pending,
     scratch: Scratch,
 }
@@ -114,7 +115,7 @@ struct NodeEntry {
 
 #[derive(Debug, Clone)]
 pub(crate) struct PolicyEntry {
-    pub(crate) policy: Policy,
+    pub(crate) policy: Arc<Policy>,
     pub(crate) reference: PolicyRef,
     pub(crate) compiled: Compiled<TermId>,
     /// Rows that the policy is part of.
@@ -251,7 +252,6 @@ impl Engine {
             row_ids: Map::default(),
             named_rows: BTreeSet::new(),
             pods: pods::Pods::default(),
-            by_address: Map::default(),
             pending: update::Pending::default(),
             scratch: Scratch::default(),
         };
@@ -271,7 +271,7 @@ impl Engine {
     pub fn policies(&self) -> impl Iterator<Item = (&PolicyRef, &Policy)> {
         self.policy_ids
             .iter()
-            .filter_map(|(reference, id)| Some((reference, &self.policies.get(*id)?.policy)))
+            .filter_map(|(reference, id)| Some((reference, &*self.policies.get(*id)?.policy)))
     }
 
     /// A policy.
@@ -281,7 +281,7 @@ impl Engine {
 
     /// Its Pods in the order of namespace and name; those that have ended are not among them.
     pub fn pods(&self) -> Vec<&ObjectRef> {
-        let mut pods: Vec<&ObjectRef> = self.pods.iter().map(|(_, pod)| &pod.reference).collect();
+        let mut pods: Vec<&ObjectRef> = self.pods.iter().map(|(.., facts)| &facts.reference).collect();
         pods.sort_unstable();
         pods
     }
@@ -294,15 +294,13 @@ impl Engine {
 
     /// The labels of a Pod; `None` if there is no such Pod.
     pub fn pod_labels(&self, pod: &ObjectRef) -> Option<&Labels> {
-        Some(&self.kinds.get(self.pods.of(pod)?.1.kind)?.key.labels)
+        let (id, _) = self.pods.of(pod)?;
+        Some(&self.kinds.get(self.pods.facts(id)?.kind)?.key.labels)
     }
 
     /// The size of what was compiled.
     pub fn stats(&self) -> Stats {
         let rows: usize = self.rows.iter().map(|(_, row)| size_of::<Row>() + row.heap_size()).sum();
-        let pods = self.pods.heap_size()
-            + self.by_address.allocation_size()
-            + self.by_address.values().map(|pods| pods.capacity() * size_of::<PodId>()).sum::<usize>();
         let peers: usize = self
             .peers
             .iter()
@@ -321,7 +319,7 @@ impl Engine {
             zones: self.zones.ids().len(),
             peers: self.peers.len(),
             rows: self.rows.len(),
-            bytes: rows + pods + peers + kinds + self.zones.heap_size(),
+            bytes: rows + self.pods.heap_size() + peers + kinds + self.zones.heap_size(),
         }
     }
 }

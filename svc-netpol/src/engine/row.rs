@@ -11,8 +11,8 @@ use alloc::vec::Vec;
 
 use hashbrown::Equivalent;
 
-use super::cells::Cells;
-use super::func::{Code, Effect, FIRST_RULE, Func, ISOLATED, Standing, State};
+use super::func::{Code, Effect, FIRST_RULE, ISOLATED, Standing, State};
+use super::table::{FuncId, Table};
 use super::term::{TermCode, TermId, Terms};
 use super::{Map, Peer, PeerId, Peers, PolicyCode, PolicyEntry, PolicyId, Slab};
 use crate::policy::{Action, Direction, NamedPort, Tier};
@@ -43,9 +43,7 @@ pub(crate) struct RowRule {
 
 #[derive(Debug, Clone)]
 pub(crate) struct Row {
-    cells: Cells,
-    /// Functions, one after the other; that of peers without a cell is first.
-    funcs: Vec<u32>,
+    pub(crate) table: Table,
     pub(crate) key: RowKey,
     /// How many kinds of Pods use the row.
     pub(crate) refs: u32,
@@ -84,8 +82,7 @@ impl Row {
     /// A row that is yet to be built.
     pub(crate) fn empty(key: RowKey) -> Self {
         Self {
-            cells: Cells::default(),
-            funcs: Vec::new(),
+            table: Table::default(),
             key,
             refs: 1,
             rules: Vec::new(),
@@ -101,8 +98,8 @@ impl Row {
     pub(crate) fn build(key: RowKey, refs: u32, ctx: Context<'_>, scratch: &mut Scratch) -> Self {
         let mut row = Self { refs, ..Self::empty(key) };
         row.order(ctx);
-        let default = row.evaluate(&[], &[], ctx, scratch, |_| {});
-        row.intern(&default);
+        row.evaluate(&[], &[], ctx, scratch, |_| {});
+        row.table.set_default(&scratch.words);
         let mut peers: Vec<PeerId> = row.terms.iter().flat_map(|term| ctx.terms.peers(*term)).collect();
         if row.named == Named::ForEveryone {
             let named = ctx.peers.iter().filter(|(_, peer)| peer.wide && !peer.key.names.is_empty());
@@ -110,7 +107,7 @@ impl Row {
         }
         peers.sort_unstable();
         peers.dedup();
-        row.cells.reserve(peers.len());
+        row.table.reserve(peers.len());
         row.update(peers, ctx, scratch);
         row
     }
@@ -148,8 +145,8 @@ impl Row {
         self.terms.dedup();
     }
 
-    /// What the rules come to for a peer that these terms find and that has these named ports, in words as
-    /// [`Func`] has them. `decides` is told the reason of every rule that some of the traffic comes to.
+    /// What the rules come to for a peer that these terms find and that has these named ports: in the words of `scratch`,
+    /// as a [`Func`](super::func::Func) has them. `decides` is told the reason of every rule that some of the traffic comes to.
     fn evaluate(
         &mut self,
         found: &[TermCode],
@@ -157,8 +154,8 @@ impl Row {
         ctx: Context<'_>,
         scratch: &mut Scratch,
         mut decides: impl FnMut(u32),
-    ) -> Vec<u32> {
-        let state = &mut scratch.state;
+    ) {
+        let Scratch { state, words, .. } = scratch;
         state.restart();
         let (mut begin, mut admin) = (0, true);
         for (at, reason) in self.rules.iter().zip(FIRST_RULE..) {
@@ -207,13 +204,13 @@ impl Row {
             state.change_all(|s| s.matched(ISOLATED, Effect::Deny, false));
         }
         let branches = &mut self.branches;
-        state.finish(|allow, deny| {
+        state.finish(words, |allow, deny| {
             let at = branches.iter().position(|known| *known == (allow, deny)).unwrap_or_else(|| {
                 branches.push((allow, deny));
                 branches.len() - 1
             });
             at as u32
-        })
+        });
     }
 
     /// Computes the cells of some peers anew; those that the row doesn't look at lose theirs.
@@ -223,26 +220,26 @@ impl Row {
         ctx: Context<'_>,
         scratch: &mut Scratch,
     ) {
-        let mut known: Map<(Box<[TermCode]>, &[NamedPort]), u32> = Map::default();
+        let mut known: Map<(Box<[TermCode]>, &[NamedPort]), FuncId> = Map::default();
         let mut found = core::mem::take(&mut scratch.found);
         for id in peers {
             let Some(peer) = ctx.peers.get(id).filter(|peer| self.looks_at(peer)) else {
-                self.cells.remove(id);
+                self.table.remove(id);
                 continue;
             };
             found.clear();
             found.extend(peer.key.terms.iter().filter(|code| self.has_term(code.id())));
             let names = if self.named == Named::None { &[][..] } else { &*peer.key.names };
-            let offset = match known.get(&Alike(&found, names)) {
-                Some(offset) => *offset,
+            let func = match known.get(&Alike(&found, names)) {
+                Some(func) => *func,
                 None => {
-                    let words = self.evaluate(&found, names, ctx, scratch, |_| {});
-                    let offset = self.intern(&words);
-                    known.insert((found.as_slice().into(), names), offset);
-                    offset
+                    self.evaluate(&found, names, ctx, scratch, |_| {});
+                    let func = self.table.intern(&scratch.words);
+                    known.insert((found.as_slice().into(), names), func);
+                    func
                 }
             };
-            self.cells.set(id, offset);
+            self.table.set(id, func);
         }
         scratch.found = found;
     }
@@ -285,18 +282,7 @@ impl Row {
 
     /// Forgets a peer that is no more.
     pub(crate) fn forget(&mut self, peer: PeerId) {
-        self.cells.remove(peer);
-    }
-
-    /// Where a function is, or is from now on.
-    fn intern(&mut self, words: &[u32]) -> u32 {
-        let func = Func::at(words, 0);
-        let known = self.funcs().find(|(_, known)| Some(*known) == func).map(|(offset, _)| offset);
-        known.unwrap_or_else(|| {
-            let offset = self.funcs.len() as u32;
-            self.funcs.extend_from_slice(words);
-            offset
-        })
+        self.table.remove(peer);
     }
 
     /// The two outcomes of an unknown verdict.
@@ -304,33 +290,10 @@ impl Row {
         self.branches.get(code.reason() as usize).copied()
     }
 
-    /// Offset of the function for an end.
-    #[inline]
-    pub(crate) fn offset(&self, peers: Peers) -> u32 {
-        let around = || if peers.around == peers.own { None } else { self.cells.get(peers.around) };
-        self.cells.get(peers.own).or_else(around).unwrap_or(0)
-    }
-
-    #[inline]
-    pub(crate) fn code(&self, peers: Peers, key: u32) -> Code {
-        Func::at(&self.funcs, self.offset(peers)).map_or(Code::DEFAULT, |func| func.code(key))
-    }
-
-    /// Every function with its offset.
-    pub(crate) fn funcs(&self) -> impl Iterator<Item = (u32, Func<'_>)> {
-        let mut offset = 0;
-        core::iter::from_fn(move || {
-            let func = Func::at(&self.funcs, offset)?;
-            let at = offset;
-            offset += func.len();
-            Some((at, func))
-        })
-    }
-
     /// Bytes held on the heap, about.
     pub(crate) fn heap_size(&self) -> usize {
-        let words = [&self.funcs, &self.peers, &self.terms].map(Vec::capacity).iter().sum::<usize>();
-        self.cells.heap_size()
+        let words = [&self.peers, &self.terms].map(Vec::capacity).iter().sum::<usize>();
+        self.table.heap_size()
             + size_of::<u32>() * (words + self.key.policies.len())
             + self.rules.capacity() * size_of::<RowRule>()
     }
@@ -362,6 +325,7 @@ fn surest(found: &[TermCode], terms: &[TermId]) -> Option<TermCode> {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Scratch {
     state: State,
+    words: Vec<u32>,
     found: Vec<TermCode>,
 }
 

@@ -1,9 +1,9 @@
 //! Terms: every distinct thing that a subject or a peer of some policy selects, once, with who uses it.
 
 use alloc::vec::Vec;
-use core::hash::Hash;
+use core::hash::{BuildHasher, Hash};
 
-use hashbrown::Equivalent;
+use hashbrown::{Equivalent, HashTable};
 use svc_model::selector::Selector;
 use svc_model::{Labels, NAMESPACE_NAME_LABEL, SmolStr};
 
@@ -37,6 +37,7 @@ impl Tagged {
 #[derive(Debug, Clone)]
 pub(crate) struct TermEntry {
     pub(crate) term: Term,
+    hash: u64,
     /// Whether it looks at no labels of Pods.
     wide: bool,
     /// How often policies name it.
@@ -52,7 +53,8 @@ pub(crate) struct TermEntry {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Terms {
     slab: Slab<TermEntry>,
-    ids: Map<Term, TermId>,
+    /// By the hash of the term.
+    ids: HashTable<TermId>,
     /// Terms for Pods of one namespace, by that namespace.
     local: Map<SmolStr, Index>,
     /// Terms for Pods that select namespaces by labels.
@@ -161,29 +163,33 @@ impl Terms {
 
     /// The number of a term, and whether it is new.
     pub(crate) fn acquire(&mut self, term: Term) -> (TermId, bool) {
-        if let Some(id) = self.ids.get(&term).copied() {
+        let hash = foldhash::fast::FixedState::default().hash_one(&term);
+        let is_it = |id: &TermId| self.slab.get(*id).is_some_and(|entry| entry.term == term);
+        if let Some(id) = self.ids.find(hash, is_it).copied() {
             if let Some(entry) = self.slab.get_mut(id) {
                 entry.refs += 1;
             }
             return (id, false);
         }
-        let entry = TermEntry {
+        let id = self.slab.insert(TermEntry {
             wide: !matches!(&term, Term::Pods(_, pods) if !pods.is_everything()),
-            term: term.clone(),
+            term,
+            hash,
             refs: 1,
             peers: Vec::new(),
             subjects: Vec::new(),
             rows: Vec::new(),
-        };
-        let id = self.slab.insert(entry);
-        match &term {
-            Term::Pods(Namespaces::Named(name), pods) => {
+        });
+        let slab = &self.slab;
+        let hash_of = |id: TermId| slab.get(id).map_or(0, |entry| entry.hash);
+        self.ids.insert_unique(hash, id, |id| hash_of(*id));
+        match self.slab.get(id).map(|entry| &entry.term) {
+            Some(Term::Pods(Namespaces::Named(name), pods)) => {
                 insert(self.local.entry(name.clone()).or_default().list(pods), id);
             }
-            Term::Pods(Namespaces::Selected(_), pods) => insert(self.global.list(pods), id),
-            Term::Block(_) | Term::Nodes(_) | Term::Domain(_) => {}
+            Some(Term::Pods(Namespaces::Selected(_), pods)) => insert(self.global.list(pods), id),
+            Some(Term::Block(_) | Term::Nodes(_) | Term::Domain(_)) | None => {}
         }
-        self.ids.insert(term, id);
         (id, true)
     }
 
@@ -195,8 +201,10 @@ impl Terms {
         if entry.refs > 0 {
             return None;
         }
-        let term = entry.term.clone();
-        self.ids.remove(&term);
+        let (term, hash) = (entry.term.clone(), entry.hash);
+        if let Ok(found) = self.ids.find_entry(hash, |known| *known == id) {
+            found.remove();
+        }
         match &term {
             Term::Pods(Namespaces::Named(name), pods) => {
                 if let Some(index) = self.local.get_mut(name) {

@@ -1,6 +1,8 @@
 //! Changes: every object that comes or goes marks what it touches; `flush` brings that up to date.
 
+use alloc::collections::btree_map::Entry;
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
@@ -11,6 +13,7 @@ use svc_model::{
 use super::pods::{NO_IDENT, PodFacts};
 use super::term::finds_pod;
 use super::*;
+use crate::compile::Selectors;
 use crate::options::HostNetwork;
 use crate::policy::{Namespaces, PolicyKind, Term, namespace_of};
 
@@ -51,6 +54,8 @@ pub(super) struct Pending {
     pub(super) peers: BTreeMap<PeerId, Option<BTreeSet<TermId>>>,
     /// Terms that no policy names any more.
     pub(super) terms: Vec<TermId>,
+    /// Selectors of the policies that have come since.
+    pub(super) selectors: Selectors,
     pub(super) touched: Touched,
 }
 
@@ -64,6 +69,13 @@ impl Engine {
 
     /// Adds or replaces many objects at once, for less than one by one.
     pub fn apply_all<'a>(&mut self, objects: impl IntoIterator<Item = &'a Object>) -> Touched {
+        let objects: Vec<&Object> = objects.into_iter().collect();
+        // As many as are new if those that are known are among them.
+        let count = |is_it: fn(&Object) -> bool| objects.iter().filter(|object| is_it(object)).count();
+        let pods = count(|object| matches!(object, Object::Pod(_)));
+        self.pods.reserve(pods.saturating_sub(self.pods.len()));
+        let policies = count(|object| matches!(object, Object::NetworkPolicy(_)));
+        self.policies.reserve(policies.saturating_sub(self.policies.len()));
         for object in objects {
             self.mark(object);
         }
@@ -198,24 +210,19 @@ impl Engine {
             host: pod.spec.host_network && self.options.host_network == HostNetwork::IsNode,
             ports: ports.into(),
         };
-        let addresses: Vec<IpAddr> = pod.addresses().collect();
-        let facts = PodFacts {
-            addresses,
-            hosts: pod.status.host_ip.get().into_iter().collect(),
-            node: pod.spec.node_name.clone(),
-        };
-        let same = self.pods.of(&reference).filter(|(id, known)| {
-            self.pods.facts(*id).is_some_and(|known| known.addresses == facts.addresses)
-                && self.kinds.get(known.kind).is_some_and(|kind| kind.key == key)
-        });
-        if let Some((id, _)) = same {
-            if let Some(known) = self.pods.facts_mut(id) {
-                *known = facts;
-            }
+        let addresses: Box<[IpAddr]> = pod.addresses().collect();
+        let (host_address, node) = (pod.status.host_ip.get(), pod.spec.node_name.clone());
+        let known = self.pods.of(&reference).map(|(id, _)| id);
+        if let Some(known) = known.and_then(|id| self.pods.facts_mut(id))
+            && known.addresses == addresses
+            && self.kinds.get(known.kind).is_some_and(|kind| kind.key == key)
+        {
+            (known.host, known.node) = (host_address, node);
             return;
         }
-        let host = key.host;
+        let is_host = key.host;
         let kind = self.acquire_kind(key);
+        let facts = PodFacts { reference, kind, addresses, host: host_address, node };
         let idents = if facts.addresses.is_empty() {
             let zone = self.zones.unaddressed();
             [0, 1].map(|_| self.acquire_ident(Some(kind), zone))
@@ -228,40 +235,18 @@ impl Engine {
                 None => NO_IDENT,
             })
         };
-        self.mark_pod_gone(&reference);
-        let primary = facts.addresses.first().map(|ip| Family::of(*ip));
-        let addresses = if host { Vec::new() } else { facts.addresses.clone() };
-        let id = self.pods.insert(PodEntry { reference, kind, idents, primary }, facts);
-        for ip in addresses {
-            self.hold_address(ip, id);
-        }
+        self.mark_pod_gone(&facts.reference);
+        self.pods.insert(idents, facts, !is_host);
         self.pending.touched.objects += 1;
-    }
-
-    fn hold_address(&mut self, ip: IpAddr, id: PodId) {
-        let reference = |id: PodId| self.pods.get(id).map(|pod| &pod.reference);
-        let holders = self.by_address.entry(ip).or_default();
-        let at = holders.partition_point(|other| reference(*other) < reference(id));
-        if holders.get(at) != Some(&id) {
-            holders.insert(at, id);
-        }
     }
 
     fn mark_pod_gone(&mut self, reference: &ObjectRef) {
-        let Some((id, entry, facts)) = self.pods.remove(reference) else { return };
+        let Some((entry, facts)) = self.pods.remove(reference) else { return };
         self.pending.touched.objects += 1;
-        for ip in &facts.addresses {
-            if let Some(pods) = self.by_address.get_mut(ip) {
-                pods.retain(|pod| *pod != id);
-                if pods.is_empty() {
-                    self.by_address.remove(ip);
-                }
-            }
-        }
         for ident in entry.idents.into_iter().filter(|ident| *ident != NO_IDENT) {
             self.release_ident(ident);
         }
-        self.release_kind(entry.kind);
+        self.release_kind(facts.kind);
     }
 
     fn mark_namespace(&mut self, name: &SmolStr, labels: Option<Labels>) {
@@ -299,51 +284,47 @@ impl Engine {
 /// Policies.
 impl Engine {
     fn mark_policy(&mut self, policy: Policy) {
-        let reference = policy.policy_ref();
-        let known = self.policy_ids.get(&reference).copied();
-        if known.and_then(|id| self.policies.get(id)).is_some_and(|entry| entry.policy == policy) {
-            return;
-        }
+        let policy = Arc::new(policy);
+        let id = match self.policy_ids.entry(policy.policy_ref()) {
+            Entry::Occupied(known) => {
+                let id = *known.get();
+                let Some(entry) = self.policies.get_mut(id).filter(|entry| entry.policy != policy) else {
+                    return;
+                };
+                entry.policy = policy.clone();
+                id
+            }
+            Entry::Vacant(free) => {
+                let reference = free.key().clone();
+                let (policy, compiled, rows) = (policy.clone(), Compiled::nothing(), BTreeSet::new());
+                *free.insert(self.policies.insert(PolicyEntry { policy, reference, compiled, rows }))
+            }
+        };
         self.pending.touched.objects += 1;
-        let compiled = policy.compile().map(&mut |term| self.acquire_term(term));
-        let old = known.and_then(|id| self.policies.get_mut(id)).map(|entry| {
-            entry.policy = policy.clone();
-            core::mem::replace(&mut entry.compiled, compiled.clone())
-        });
-        let id = known.unwrap_or_else(|| {
-            let entry = PolicyEntry {
-                policy,
-                reference: reference.clone(),
-                compiled: compiled.clone(),
-                rows: BTreeSet::new(),
-            };
-            self.policies.insert(entry)
-        });
-        self.policy_ids.insert(reference, id);
-        self.mark_port_names(&compiled, old.as_ref());
-        if let Some(old) = &old {
-            self.mark_subject(old, id, false);
-            self.release_terms(old);
-        }
-        self.mark_subject(&compiled, id, true);
-        if let Some(entry) = self.policies.get(id) {
-            self.pending.rows.extend(&entry.rows);
-        }
+        let compiled = policy.compile(&mut self.pending.selectors);
+        let compiled = compiled.map(&mut |term| self.acquire_term(term));
+        let (subject, names) = (compiled.subject, compiled.distinct_port_names());
+        let Some(entry) = self.policies.get_mut(id) else { return };
+        let old = core::mem::replace(&mut entry.compiled, compiled);
+        self.pending.rows.extend(&entry.rows);
+        self.mark_port_names(&names, &old.distinct_port_names());
+        self.mark_subject(old.subject, id, false);
+        self.release_terms(&old);
+        self.mark_subject(subject, id, true);
     }
 
     fn mark_policy_gone(&mut self, reference: &PolicyRef) {
         let Some(id) = self.policy_ids.remove(reference) else { return };
         let Some(entry) = self.policies.remove(id) else { return };
         self.pending.touched.objects += 1;
-        let nothing = Compiled { ingress: None, egress: None, ..entry.compiled.clone() };
-        self.mark_port_names(&nothing, Some(&entry.compiled));
-        self.mark_subject(&entry.compiled, id, false);
+        self.mark_port_names(&[], &entry.compiled.distinct_port_names());
+        self.mark_subject(entry.compiled.subject, id, false);
         self.release_terms(&entry.compiled);
     }
 
     /// The Pods of a policy's subject may have other rows now.
-    fn mark_subject(&mut self, policy: &Compiled<TermId>, id: PolicyId, applies: bool) {
-        let Some(subject) = policy.subject else { return };
+    fn mark_subject(&mut self, subject: Option<TermId>, id: PolicyId, applies: bool) {
+        let Some(subject) = subject else { return };
         if applies {
             self.terms.add_subject(subject, id);
         } else {
@@ -355,24 +336,22 @@ impl Engine {
         }
     }
 
-    /// A name that came into use, or out of it, tells Pods apart, or no longer does.
-    fn mark_port_names(&mut self, new: &Compiled<TermId>, old: Option<&Compiled<TermId>>) {
-        let new: BTreeSet<&SmolStr> = new.port_names().collect();
-        let old: BTreeSet<&SmolStr> = old.into_iter().flat_map(Compiled::port_names).collect();
+    /// A name that came into use, or out of it, tells Pods apart, or no longer does. Both lists are sorted.
+    fn mark_port_names(&mut self, new: &[SmolStr], old: &[SmolStr]) {
         let mut changed: Vec<SmolStr> = Vec::new();
-        for name in new.difference(&old) {
-            let count = self.port_names.entry((*name).clone()).or_default();
+        for name in new.iter().filter(|name| old.binary_search(name).is_err()) {
+            let count = self.port_names.entry(name.clone()).or_default();
             *count += 1;
             if *count == 1 {
-                changed.push((*name).clone());
+                changed.push(name.clone());
             }
         }
-        for name in old.difference(&new) {
-            let Some(count) = self.port_names.get_mut(*name) else { continue };
+        for name in old.iter().filter(|name| new.binary_search(name).is_err()) {
+            let Some(count) = self.port_names.get_mut(name) else { continue };
             *count -= 1;
             if *count == 0 {
-                self.port_names.remove(*name);
-                changed.push((*name).clone());
+                self.port_names.remove(name);
+                changed.push(name.clone());
             }
         }
         if changed.is_empty() {

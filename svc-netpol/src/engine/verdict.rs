@@ -132,7 +132,7 @@ impl Engine {
         let mut pods = [None; 2];
         for (endpoint, found) in [flow.from, flow.to].iter().zip(&mut pods) {
             match (self.pod_of(endpoint), endpoint) {
-                (Some(pod), _) => *found = pod.map(|(_, pod)| pod),
+                (Some(pod), _) => *found = pod,
                 (None, Endpoint::Pod { namespace, name }) => {
                     return Missing::Pod(ObjectRef::new(*namespace, *name));
                 }
@@ -140,11 +140,15 @@ impl Engine {
             }
         }
         let [from, to] = pods;
-        let family = family_of(flow, from, to);
+        let family = family_of(flow, from.map(|(_, pod)| pod), to.map(|(_, pod)| pod));
         for (endpoint, pod) in [(flow.from, from), (flow.to, to)] {
             match (endpoint, pod) {
                 (Endpoint::Address(ip), _) if Family::of(ip) != family => return Missing::CommonFamily,
-                (_, Some(pod)) if !pod.has(family) => return Missing::Address(pod.reference.clone()),
+                (_, Some((id, pod))) if !pod.has(family) => {
+                    if let Some(facts) = self.pods.facts(id) {
+                        return Missing::Address(facts.reference.clone());
+                    }
+                }
                 _ => {}
             }
         }
@@ -156,10 +160,7 @@ impl Engine {
     fn pod_of(&self, endpoint: &Endpoint<'_>) -> Option<Option<(PodId, &PodEntry)>> {
         match endpoint {
             Endpoint::Pod { namespace, name } => self.pods.find(namespace, name).map(Some),
-            Endpoint::Address(ip) => {
-                let holder = self.by_address.get(ip).and_then(|pods| pods.first());
-                Some(holder.and_then(|id| Some((*id, self.pods.get(*id)?))))
-            }
+            Endpoint::Address(ip) => Some(self.pods.at(*ip).and_then(|id| Some((id, self.pods.get(id)?)))),
         }
     }
 
@@ -189,7 +190,7 @@ impl Engine {
 
     /// The kind of an end, if it is a Pod.
     pub(crate) fn kind_of(&self, end: &End<'_>) -> Option<&Kind> {
-        self.kinds.get(self.pods.get(end.pod?)?.kind)
+        self.kinds.get(self.pods.facts(end.pod?)?.kind)
     }
 
     /// The address of an end in the flow's family.
@@ -213,7 +214,10 @@ impl Engine {
 
     #[inline(always)]
     fn ingress(&self, from: &End<'_>, to: &End<'_>, traffic: Traffic) -> Found<'_> {
-        if self.options.own_node == OwnNode::Allowed && self.is_own_node(to, from) {
+        if from.place.rows == NO_ROWS
+            && self.options.own_node == OwnNode::Allowed
+            && self.is_own_node(to, from)
+        {
             return Found::OwnNode;
         }
         self.found(to, from, traffic, |rows| rows.ingress)
@@ -237,21 +241,17 @@ impl Engine {
             return Found::SelfTraffic;
         }
         match self.rows.get(row(subject.place.rows)) {
-            Some(row) => Found::Code(row, row.code(peer.place.peers, traffic.key())),
+            Some(row) => Found::Code(row, row.table.code(peer.place.peers, traffic.key())),
             None => Found::NotSubject,
         }
     }
 
-    /// "Traffic is allowed to a pod if [...] the traffic source is the pod's local node" (NetworkPolicySpec).
-    #[inline]
+    /// "Traffic is allowed to a pod if [...] the traffic source is the pod's local node" (NetworkPolicySpec). The source
+    /// must be no Pod to policies.
     fn is_own_node(&self, pod: &End<'_>, source: &End<'_>) -> bool {
-        if source.place.rows != NO_ROWS {
-            return false;
-        }
         let facts = pod.pod.and_then(|id| self.pods.facts(id));
         let (Some(facts), Some(ip)) = (facts, self.address_of(source)) else { return false };
-        facts.hosts.contains(&ip)
-            || self.nodes.get(&facts.node).is_some_and(|node| node.addresses.contains(&ip))
+        facts.host == Some(ip) || self.nodes.get(&facts.node).is_some_and(|node| node.addresses.contains(&ip))
     }
 }
 
@@ -334,8 +334,8 @@ impl Engine {
         };
         missing.extend(undeclared(subject).map(Missing::Namespace));
         missing.extend(undeclared(peer).map(Missing::Namespace));
-        let pod = peer.pod.and_then(|id| self.pods.get(id));
-        if let Some(pod) = pod.filter(|pod| pod.primary.is_none()) {
+        let pod = peer.pod.and_then(|id| self.pods.facts(id));
+        if let Some(pod) = pod.filter(|pod| pod.addresses.is_empty()) {
             missing.push(Missing::Address(pod.reference.clone()));
         }
         if let Some(peer) = self.peers.get(peer.peer()) {

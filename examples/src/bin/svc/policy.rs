@@ -12,7 +12,7 @@ use svc_examples::output::{BAD, BOLD, DIM, Format, GOOD, Table, WARN, styled, wr
 use svc_examples::policy_page;
 use svc_examples::world::World;
 use svc_model::{IpFamily, Kind, ObjectRef, Protocol};
-use svc_netpol::{Connection, Endpoint, Engine, Flow, Group, Matrix, Traffic, Verdict};
+use svc_netpol::{Connection, Endpoint, Engine, Flow, Group, Matrix, Reach, Traffic, Verdict};
 
 use crate::common::{InputArgs, OutputArgs, write_notes};
 
@@ -29,6 +29,8 @@ enum Command {
     Check(FlowArgs),
     /// The same with the rules that decide, and for a denial those that came nearest to allowing it.
     Explain(FlowArgs),
+    /// Who reaches one Pod, from outside too, and what it reaches; a Pod that isn't there yet is one more manifest.
+    Reach(ReachArgs),
     /// Who reaches whom on which ports.
     Matrix(MatrixArgs),
     /// Connections that a change of the manifests gains and loses; exit code 1 if there are any.
@@ -51,6 +53,20 @@ struct FlowArgs {
     /// Protocol and port: 80, tcp/80, udp/53, sctp/9; or `other` for any other protocol.
     #[arg(value_parser = parse_traffic)]
     traffic: Traffic,
+}
+
+/// One Pod.
+#[derive(clap::Args)]
+struct ReachArgs {
+    #[command(flatten)]
+    input: InputArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+    /// A Pod or workload as NAME or NAMESPACE/NAME.
+    pod: String,
+    /// Address family; IPv6 if all Pods have only that.
+    #[arg(long, value_enum)]
+    family: Option<FamilyArg>,
 }
 
 /// The whole picture.
@@ -112,6 +128,7 @@ pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<ExitCode> {
     match &args.command {
         Command::Check(args) => check(args, out),
         Command::Explain(args) => explain(args, out),
+        Command::Reach(args) => reach(args, out),
         Command::Matrix(args) => matrix(args, out),
         Command::Diff(args) => diff(args, out),
         Command::Lint(args) => lint(args, out),
@@ -235,6 +252,62 @@ fn family(world: &World, asked: Option<FamilyArg>) -> IpFamily {
         Some(FamilyArg::Ipv6) => IpFamily::Ipv6,
         None => world.families().first().copied().unwrap_or(IpFamily::Ipv4),
     }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ReachAnswer {
+    pod: String,
+    reachable_from_outside: bool,
+    reached_by: Vec<ReachRow>,
+    reaches: Vec<ReachRow>,
+}
+
+#[derive(Serialize)]
+struct ReachRow {
+    who: String,
+    what: String,
+}
+
+fn reach(args: &ReachArgs, out: &mut dyn Write) -> Result<ExitCode> {
+    let world = args.input.world()?;
+    let family = family(&world, args.family);
+    let pod = world.pod(&args.pod, &args.input.namespace)?.object_ref();
+    let exposure = world.policies().exposure(&pod, family);
+    let exposure = exposure.with_context(|| format!("Pod {pod} has no {family} address"))?;
+    let rows = |list: &[Reach]| -> Vec<ReachRow> {
+        let row =
+            |reach: &Reach| ReachRow { who: reach.group.to_string(), what: reach.connection.to_string() };
+        list.iter().map(row).collect()
+    };
+    let answer = ReachAnswer {
+        pod: pod.to_string(),
+        reachable_from_outside: exposure.from_outside().next().is_some(),
+        reached_by: rows(&exposure.ingress),
+        reaches: rows(&exposure.egress),
+    };
+    match args.output.output {
+        Format::Table => {
+            let outside = if answer.reachable_from_outside {
+                styled(WARN, "reachable from outside")
+            } else {
+                styled(GOOD, "not reachable from outside")
+            };
+            writeln!(out, "{}: {outside}", answer.pod)?;
+            let mut table = Table::new(["", "WHO", "WHAT"]);
+            for (direction, rows) in [("reached by", &answer.reached_by), ("reaches", &answer.reaches)] {
+                for row in rows {
+                    table.row([direction.to_owned(), row.who.clone(), row.what.clone()]);
+                }
+            }
+            if !table.is_empty() {
+                table.write(out)?;
+            }
+            write_notes(out, &world.notes)?;
+        }
+        format => write_data(out, format, &answer)?,
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn matrix(args: &MatrixArgs, out: &mut dyn Write) -> Result<ExitCode> {
