@@ -16,6 +16,7 @@ mod memory;
 mod ours;
 mod plot;
 mod report;
+mod rivals;
 
 /// Nanoseconds of each operation, a value a round.
 type Timings = BTreeMap<String, Vec<f64>>;

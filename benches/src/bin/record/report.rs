@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::process::Command;
 
 use super::memory::Held;
-use super::{Timings, median};
+use super::{Timings, median, rivals};
 
 /// A goal: the work, and what must hold of it.
 enum Goal {
@@ -89,6 +89,7 @@ pub(crate) fn text(
             let _ = writeln!(out, "![{}](plots/{plot})", plot.trim_end_matches(".svg"));
         }
     }
+    out += &rivals::table(crates);
     if !crates.is_empty() {
         out += "\n## Benches of the libraries, and of other crates\n\nMedian, and its 95 % interval, from criterion. \
                 Names with `peer` are of other crates doing the same work.\n\n| bench | time | interval | goal |\n\
@@ -238,7 +239,7 @@ fn row(out: &mut String, name: &str, reference: Option<&Vec<f64>>, ours: Option<
     let _ = writeln!(out, "| {name} | {} | {} | {ratio} | {goal} |", cell(reference), cell(ours));
 }
 
-fn reached(holds: bool, goal: &str) -> String {
+pub(crate) fn reached(holds: bool, goal: &str) -> String {
     if holds { format!("{goal}: reached") } else { format!("{goal}: **not reached**") }
 }
 
