@@ -4,6 +4,8 @@
 //! fill the outcomes in; the conformance adapters of the crates judge them. Cases are meant to be nasty: every field
 //! that counts, in combinations that no sane cluster has.
 
+mod alloc;
+mod dns;
 mod endpoints;
 mod names;
 mod netpol;
@@ -12,6 +14,7 @@ mod proxy;
 mod selector;
 mod shrink;
 mod slices;
+mod validation;
 
 use serde_json::Value;
 
@@ -40,5 +43,9 @@ pub const AREAS: &[Area] = &[
     Area { name: "endpoints", peer: Peer::Kubernetes, make: endpoints::endpoints },
     Area { name: "env", peer: Peer::Kubernetes, make: endpoints::env },
     Area { name: "selector", peer: Peer::Kubernetes, make: selector::selector },
+    Area { name: "dns", peer: Peer::CoreDns, make: dns::dns },
+    Area { name: "alloc", peer: Peer::Kubernetes, make: alloc::alloc },
+    Area { name: "service", peer: Peer::Kubernetes, make: validation::service },
+    Area { name: "policy-validation", peer: Peer::Kubernetes, make: validation::policy },
     Area { name: "netpol", peer: Peer::Cyclonus, make: netpol::netpol },
 ];

@@ -21,6 +21,8 @@ pub struct Sizes {
     pub policies: Vec<usize>,
     /// Services for a Pod's environment.
     pub env: Vec<usize>,
+    /// Services with ten endpoints each, to be asked for.
+    pub dns: Vec<usize>,
 }
 
 impl Sizes {
@@ -31,12 +33,19 @@ impl Sizes {
             endpoints: vec![100, 1_000, 10_000],
             policies: vec![100, 1_000, 10_000],
             env: vec![100, 1_000],
+            dns: vec![100, 1_000, 10_000],
         }
     }
 
     /// Small ones, to try the command.
     pub fn quick() -> Self {
-        Self { rules: vec![10, 100, 1_000], endpoints: vec![100, 1_000], policies: vec![100], env: vec![100] }
+        Self {
+            rules: vec![10, 100, 1_000],
+            endpoints: vec![100, 1_000],
+            policies: vec![100],
+            env: vec![100],
+            dns: vec![10, 100],
+        }
     }
 }
 
@@ -64,6 +73,9 @@ pub fn write(folder: &Path, sizes: &Sizes) -> Result<(), String> {
     }
     for &size in &sizes.env {
         put(format!("env-{size}.json"), environment(size))?;
+    }
+    for &size in &sizes.dns {
+        put(format!("dns-{size}.json"), names(size))?;
     }
     put("selectors.json".into(), selectors())
 }
@@ -159,6 +171,62 @@ fn environment(size: usize) -> Value {
     let mut services = Shape::of_services(size).generate().services;
     services.iter_mut().for_each(|service| service.metadata.namespace = "shop".into());
     json!({"services": services})
+}
+
+/// The Services of [`rules`], and a namespace with those that are asked for: `web` with addresses of both families, and headless ones with
+/// 4, 5 and 1,000 endpoints.
+fn names(size: usize) -> Value {
+    let mut namespaces: Vec<Value> = (0..50).map(|number| format!("ns-{number}")).map(namespace).collect();
+    namespaces.push(namespace("shop".into()));
+    let mut services: Vec<Value> = (0..size).map(service).collect();
+    let mut slices: Vec<Value> = (0..size).map(|at| slice(at, 0)).collect();
+    let mut web = service(0);
+    web["metadata"] = json!({"namespace": "shop", "name": "web"});
+    web["spec"]["clusterIP"] = json!("10.96.0.7");
+    web["spec"]["clusterIPs"] = json!(["10.96.0.7", "fd00::7"]);
+    services.push(web);
+    for (third, name, endpoints) in [(2, "db", 4), (4, "five", 5), (5, "many", 1_000)] {
+        let mut headless = service(0);
+        headless["metadata"] = json!({"namespace": "shop", "name": name});
+        headless["spec"]["clusterIP"] = json!("None");
+        headless["spec"]["clusterIPs"] = json!(["None"]);
+        services.push(headless);
+        let numbers: Vec<usize> = (0..endpoints).collect();
+        for (at, numbers) in numbers.chunks(100).enumerate() {
+            let endpoints: Vec<Value> = numbers
+                .iter()
+                .map(|number| {
+                    json!({"addresses": [format!("10.250.{}.{}", third * 10 + at, number % 100)],
+                    "conditions": {"ready": true}})
+                })
+                .collect();
+            slices.push(
+                json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+                "metadata": {"namespace": "shop", "name": format!("{name}-{at}"),
+                    "labels": {"kubernetes.io/service-name": name}},
+                "endpoints": endpoints, "ports": [{"name": "http", "protocol": "TCP", "port": 8080}]}),
+            );
+        }
+    }
+    let question =
+        |name: &str, qtype: &str, times: u32| json!({"qname": name, "qtype": qtype, "times": times});
+    json!({
+        "zones": ["cluster.local.", "10.0.0.0/8"], "namespaces": namespaces, "services": services, "slices": slices,
+        "questions": {
+            "A": question("web.shop.svc.cluster.local.", "A", 2_000),
+            "AAAA": question("web.shop.svc.cluster.local.", "AAAA", 2_000),
+            "NXDOMAIN": question("web.shop.svc.cluster.local.shop.svc.cluster.local.", "A", 2_000),
+            "headless 4": question("db.shop.svc.cluster.local.", "A", 2_000),
+            "headless 1000": question("many.shop.svc.cluster.local.", "A", 20),
+            "SRV 5+5": question("_http._tcp.five.shop.svc.cluster.local.", "SRV", 1_000),
+            "PTR": question("7.0.96.10.in-addr.arpa.", "PTR", 2_000),
+            "PTR of an endpoint": question("7.55.250.10.in-addr.arpa.", "PTR", 2_000),
+        },
+    })
+}
+
+fn namespace(name: String) -> Value {
+    json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
 }
 
 fn selectors() -> Value {

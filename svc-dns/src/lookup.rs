@@ -315,8 +315,14 @@ impl<'z> Lookup<'z> {
         if !filter.topology.is_empty() && face.kind != FaceKind::Headless {
             return Err(Absence::TopologyOfAddress);
         }
+        // `_._` asks for no port; only CoreDNS takes it.
+        let bare = match leaf {
+            Leaf::None => true,
+            Leaf::Port => filter.ports == Ports::default(),
+            _ => false,
+        };
         match face.kind {
-            FaceKind::Alias if leaf != Leaf::None => Err(Absence::BelowAlias),
+            FaceKind::Alias if !bare => Err(Absence::BelowAlias),
             FaceKind::Alias => match &face.text {
                 Some(Alias::Address) => Err(Absence::AliasIsAddress),
                 Some(Alias::Invalid) | None => Err(Absence::AliasInvalid),
@@ -338,13 +344,13 @@ impl<'z> Lookup<'z> {
                     let some = prefer && all.rows(entry).next().is_some();
                     return Ok(if some { Found::Endpoints(entry, all) } else { Found::Topology });
                 }
-                Err(self.no_endpoints(entry, &filter))
+                Err(self.no_endpoints(zone.side, entry, &filter))
             }
         }
     }
 
-    fn no_endpoints(&self, entry: &Entry, filter: &Filter<'_>) -> Absence {
-        if self.options.endpoints == Endpoints::Off {
+    fn no_endpoints(&self, side: Side, entry: &Entry, filter: &Filter<'_>) -> Absence {
+        if side == Side::Internal && self.options.endpoints == Endpoints::Off {
             Absence::EndpointsOff
         } else if !filter.endpoint.is_empty() {
             Absence::NoSuchEndpoint

@@ -32,7 +32,7 @@ pub enum Pods {
     Verified,
 }
 
-/// Whether EndpointSlices are looked at (CoreDNS's `noendpoints` turns them off).
+/// Whether the EndpointSlices of Services are looked at (CoreDNS's `noendpoints` turns them off); those of imports always are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Endpoints {
     /// They are.
@@ -90,7 +90,8 @@ pub enum TransferStyle {
     /// As a query over the same endpoints gives them.
     #[default]
     AsQueried,
-    /// As CoreDNS 1.14.7 transfers them: the weights of each EndpointSlice on its own, name server addresses with TTL 0.
+    /// As CoreDNS 1.14.7 transfers them: the weights of each EndpointSlice on its own, name server addresses with TTL 0, SRV records of
+    /// port 65535 for what has no port, endpoints of Services that wait for their address.
     PerSlice,
 }
 

@@ -116,9 +116,15 @@ impl Zones {
             } else {
                 Filter::by_ports(ports).count(entry)
             };
-            Some((labels, port.number?, weight(count)))
+            Some((labels, self.transferred(port)?, weight(count)))
         };
         ports.iter().filter_map(record).collect()
+    }
+
+    /// The number of a port in SRV records. CoreDNS transfers a port that has none as -1, which is 65535 there.
+    fn transferred(&self, port: &Port) -> Option<u16> {
+        let per_slice = self.options.transfer == TransferStyle::PerSlice;
+        port.number.or_else(|| per_slice.then_some(u16::MAX))
     }
 
     /// The records that a Service has in one zone.
@@ -144,7 +150,7 @@ impl Zones {
             (None, Some(face)) if zone.side == side => {
                 let lister = Lister { zones: self, entry, tail: zone.name.wire() };
                 match face.kind {
-                    FaceKind::Address => lister.addresses(face, sink),
+                    FaceKind::Address => lister.addresses(face, scope, sink),
                     FaceKind::Headless => lister.endpoints(scope, sink),
                     FaceKind::Alias => lister.alias(face, sink),
                 }
@@ -275,20 +281,25 @@ impl<'a> Lister<'a> {
         NameRef { leaf: [&port.0, port.1], ..self.base() }
     }
 
-    fn addresses(&self, face: &Face, sink: &mut dyn Sink) {
+    fn addresses(&self, face: &Face, scope: &Scope<'_>, sink: &mut dyn Sink) {
         let base = self.base();
         face.addrs.iter().for_each(|addr| self.put(base, DataRef::from(*addr), sink));
         if face.addrs.is_empty() {
+            // CoreDNS transfers a Service that waits for its address as if it were headless.
+            if self.zones.options.transfer == TransferStyle::PerSlice {
+                self.endpoints(scope, sink);
+            }
             return;
         }
         let named = |port: &&Port| !port.name.is_empty();
         let standards = self.zones.options.behavior == Behavior::Standards;
-        let listed = face.ports.iter().filter(|port| port.number.is_some() && (!standards || named(port)));
+        let number = |port: &Port| self.zones.transferred(port);
+        let listed = face.ports.iter().filter(|port| number(port).is_some() && (!standards || named(port)));
         // CoreDNS transfers the records of a Service with the full weight, whatever a query gives.
         let weight_of = |count: usize| if standards { weight(count) } else { 100 };
         let all = listed.clone().count();
         for port in listed {
-            let Some(number) = port.number else { continue };
+            let Some(number) = number(port) else { continue };
             let srv = DataRef::Srv { weight: weight_of(all), port: number, target: base };
             self.put(base, srv, sink);
             if let Some(label) = port.label().zip(port.protocol.label()) {

@@ -2,6 +2,7 @@
 //
 //	peers play        one case a line on stdin, the same case with its verdicts a line on stdout
 //	peers time DIR    times building and verdicts on DIR/netpol-*.json; prints nanoseconds as JSON
+//	peers held DIR    what the policies of DIR/netpol-*.json hold in memory once built; prints bytes as JSON
 package main
 
 import (
@@ -159,8 +160,10 @@ func main() {
 		err = play(os.Stdin, os.Stdout)
 	case flag.NArg() == 2 && flag.Arg(0) == "time":
 		err = timeAll(flag.Arg(1), *rounds, os.Stdout)
+	case flag.NArg() == 2 && flag.Arg(0) == "held":
+		err = heldAll(flag.Arg(1), os.Stdout)
 	default:
-		err = fmt.Errorf("usage: peers [-rounds N] play | time DIR")
+		err = fmt.Errorf("usage: peers [-rounds N] play | time DIR | held DIR")
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "peers:", err)

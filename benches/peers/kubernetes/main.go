@@ -2,6 +2,7 @@
 //
 //	peers play        one case a line on stdin, the same case with what Kubernetes makes of it a line on stdout
 //	peers time DIR    times Kubernetes on the input files in DIR; prints nanoseconds as JSON
+//	peers held DIR    what the proxiers hold in memory of the input files in DIR; prints bytes as JSON
 package main
 
 import (
@@ -21,8 +22,10 @@ func main() {
 		err = play(os.Stdin, os.Stdout)
 	case flag.NArg() == 2 && flag.Arg(0) == "time":
 		err = timeAll(flag.Arg(1), *rounds, *only, os.Stdout)
+	case flag.NArg() == 2 && flag.Arg(0) == "held":
+		err = heldAll(flag.Arg(1), os.Stdout)
 	default:
-		err = fmt.Errorf("usage: peers [-rounds N] [-only PREFIX] play | time DIR")
+		err = fmt.Errorf("usage: peers [-rounds N] [-only PREFIX] play | time DIR | held DIR")
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "peers:", err)

@@ -14,13 +14,16 @@ import (
 // players has a function for each area: a case in the vector format, without or with outdated outcomes, to the same
 // case with the outcomes of Kubernetes.
 var players = map[string]func([]byte) (any, error){
-	"endpoints":     playEndpoints,
-	"endpointslice": playSlices,
-	"env":           playEnv,
-	"iptables":      playProxy,
-	"ipvs":          playProxy,
-	"nftables":      playProxy,
-	"selector":      playSelectors,
+	"alloc":             playAlloc,
+	"endpoints":         playEndpoints,
+	"endpointslice":     playSlices,
+	"env":               playEnv,
+	"iptables":          playProxy,
+	"ipvs":              playProxy,
+	"nftables":          playProxy,
+	"policy-validation": playValidation,
+	"selector":          playSelectors,
+	"service":           playValidation,
 }
 
 func quietLogs() {

@@ -19,6 +19,7 @@ import (
 	"k8s.io/client-go/tools/record"
 	"k8s.io/klog/v2"
 	"k8s.io/kubernetes/pkg/kubelet/envvars"
+	netlinktest "k8s.io/kubernetes/pkg/proxy/ipvs/testing"
 	utiliptables "k8s.io/kubernetes/pkg/util/iptables"
 	"sigs.k8s.io/knftables"
 )
@@ -77,18 +78,25 @@ func timeAll(dir string, rounds int, only string, out io.Writer) error {
 }
 
 // silentIPTables takes everything, and tells of nothing.
-type silentIPTables struct{ utiliptables.Interface }
+type silentIPTables struct {
+	utiliptables.Interface
+	written *int
+}
 
-func (silentIPTables) RestoreAll([]byte, utiliptables.FlushFlag, utiliptables.RestoreCountersFlag) error {
+func (s silentIPTables) RestoreAll(text []byte, _ utiliptables.FlushFlag, _ utiliptables.RestoreCountersFlag) error {
+	*s.written += len(text)
 	return nil
 }
 func (silentIPTables) SaveInto(utiliptables.Table, *bytes.Buffer) error { return nil }
 
 // silentNFTables writes each transaction, as for nft, and drops it.
-type silentNFTables struct{ *knftables.Fake }
+type silentNFTables struct {
+	*knftables.Fake
+	written *int
+}
 
-func (silentNFTables) Run(_ context.Context, tx *knftables.Transaction) error {
-	_ = tx.String()
+func (s silentNFTables) Run(_ context.Context, tx *knftables.Transaction) error {
+	*s.written += len(tx.String())
 	return nil
 }
 func (silentNFTables) List(context.Context, string) ([]string, error) { return nil, nil }
@@ -103,9 +111,47 @@ type rulesInput struct {
 	Change []*discovery.EndpointSlice `json:"change"`
 }
 
+var modes = []string{"iptables", "nftables", "ipvs"}
+
+// silent is a proxier that hands nothing over.
+type silent struct {
+	proxier
+	// written counts the bytes of text for iptables-restore or nft.
+	written int
+	// forget empties what stands for the kernel.
+	forget func()
+}
+
+func newSilent(mode string) (*silent, error) {
+	conf := &config{
+		Family: v1.IPv4Protocol, NodeName: "node-7", NodeIP: "192.168.7.10", MasqueradeBit: 14,
+		NodeAddresses: []string{"127.0.0.1", "192.168.7.10"}, Scheduler: "rr",
+		LocalDetector: detector{"ClusterCIDR", "10.0.0.0/8"},
+	}
+	s := &silent{forget: func() {}}
+	tables := silentIPTables{newFakeIPTables(conf).FakeIPTables, &s.written}
+	var err error
+	switch mode {
+	case "iptables":
+		s.proxier, err = newIPTablesOver(conf, tables)
+	case "nftables":
+		s.proxier, err = newNFTablesOver(conf, silentNFTables{knftables.NewFake(knftables.IPv4Family, "kube-proxy"), &s.written})
+	case "ipvs":
+		var m *ipvsMode
+		if m, err = newIPVSOver(conf, tables); err == nil {
+			s.proxier, s.forget = m.p, func() {
+				m.ipvs.Services, m.ipvs.Destinations = nil, nil
+				m.sets.Sets, m.sets.Entries = nil, nil
+				*m.netlink = netlinktest.FakeNetlinkHandle{}
+			}
+		}
+	}
+	return s, err
+}
+
 func timeRules(c *clock, size string, text []byte) error {
 	var input rulesInput
-	for _, mode := range []string{"iptables", "nftables", "ipvs"} {
+	for _, mode := range modes {
 		if !c.wants(mode) {
 			continue
 		}
@@ -114,27 +160,11 @@ func timeRules(c *clock, size string, text []byte) error {
 				return err
 			}
 		}
-		conf := &config{
-			Family: v1.IPv4Protocol, NodeName: "node-7", NodeIP: "192.168.7.10", MasqueradeBit: 14,
-			NodeAddresses: []string{"127.0.0.1", "192.168.7.10"}, Scheduler: "rr",
-			LocalDetector: detector{"ClusterCIDR", "10.0.0.0/8"},
-		}
-		var p proxier
-		var err error
-		switch mode {
-		case "iptables":
-			p, err = newIPTablesOver(conf, silentIPTables{newFakeIPTables(conf).FakeIPTables})
-		case "nftables":
-			p, err = newNFTablesOver(conf, silentNFTables{knftables.NewFake(knftables.IPv4Family, "kube-proxy")})
-		case "ipvs":
-			var m *ipvsMode
-			if m, err = newIPVSOver(conf, silentIPTables{newFakeIPTables(conf).FakeIPTables}); err == nil {
-				p = m.p
-			}
-		}
+		silent, err := newSilent(mode)
 		if err != nil {
 			return err
 		}
+		p := silent.proxier
 		n := newNode(p)
 		for _, service := range input.Services {
 			n.applyService(service)

@@ -59,14 +59,39 @@ const KEPT: &[&str] = &[
     "targetPort",
     "ownerReferences",
     "generateName",
+    "sessionAffinity",
+    "ttl",
+    "serial",
+    "notes",
+    "resourceVersion",
+    "kubernetes.io/service-name",
+    "multicluster.kubernetes.io/service-name",
+    "multicluster.kubernetes.io/source-cluster",
+    "qname",
+    "qtype",
 ];
 
 /// Fields that say one thing together with others.
 const WHOLE: &[&str] = &["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "sessionAffinityConfig"];
 
-/// Lists that the API never lets be empty.
-const FILLED: &[&str] =
-    &["addresses", "values", "ports", "ipFamilies", "clusterIPs", "podIPs", "containers", "ownerReferences"];
+/// Lists and maps that the API never lets be empty, or takes for absent then.
+const FILLED: &[&str] = &[
+    "addresses",
+    "values",
+    "ports",
+    "ipFamilies",
+    "clusterIPs",
+    "podIPs",
+    "containers",
+    "ownerReferences",
+    "zones",
+    "notes",
+    "resourceVersion",
+    "kubernetes.io/service-name",
+    "multicluster.kubernetes.io/service-name",
+    "multicluster.kubernetes.io/source-cluster",
+    "selector",
+];
 
 /// One case of a file alone, of the areas whose cases stand side by side; `None` where they build on one another. What a
 /// case takes over from those before it (objects, the slices that they left) comes with it.
@@ -144,10 +169,12 @@ fn places(value: &Value, path: &mut Vec<Step>, out: &mut Vec<Vec<Step>>) {
                 .enumerate()
                 .for_each(|(at, item)| visit(Step::At(at), item, items.len() > 1 || may_empty));
         }
-        Value::Object(map) => map
-            .iter()
-            .filter(|(key, _)| !WHOLE.contains(&key.as_str()))
-            .for_each(|(key, child)| visit(Step::Key(key.clone()), child, !KEPT.contains(&key.as_str()))),
+        Value::Object(map) => {
+            map.iter().filter(|(key, _)| !WHOLE.contains(&key.as_str())).for_each(|(key, child)| {
+                let droppable = !KEPT.contains(&key.as_str()) && (map.len() > 1 || may_empty);
+                visit(Step::Key(key.clone()), child, droppable);
+            })
+        }
         _ => {}
     }
 }
@@ -182,7 +209,7 @@ mod tests {
 
     #[test]
     fn what_matters_is_left() {
-        let case = json!({"steps": [{"apply": [1, 2, 3], "full": true}, {"apply": [4]}], "notes": "x"});
+        let case = json!({"steps": [{"apply": [1, 2, 3], "full": true}, {"apply": [4]}], "why": "x"});
         let shows = |case: &Value| case.to_string().contains('2');
         assert_eq!(shrink(case, shows), json!({"steps": [{"apply": [2]}]}));
     }

@@ -83,7 +83,7 @@ impl Port {
 }
 
 /// Which ports a name asks for, in lower case; empty text asks for all.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Ports<'q> {
     pub(crate) port: &'q [u8],
     pub(crate) protocol: &'q [u8],

@@ -391,12 +391,14 @@ impl Store {
         slice: Option<&EndpointSlice>,
         options: &Options,
     ) -> Vec<Before> {
-        if options.endpoints == Endpoints::Off {
-            return Vec::new();
-        }
         let mut befores = Vec::new();
         for side in [Side::Internal, Side::Imported] {
-            if side == Side::Imported && options.multicluster.is_empty() {
+            // CoreDNS's `noendpoints` leaves the slices of imports alone.
+            let off = match side {
+                Side::Internal => options.endpoints == Endpoints::Off,
+                Side::Imported => options.multicluster.is_empty(),
+            };
+            if off {
                 continue;
             }
             let label = if side == Side::Internal { svc_model::SERVICE_NAME_LABEL } else { IMPORT_NAME };

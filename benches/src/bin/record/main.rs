@@ -12,9 +12,11 @@ use svc_benches::differential::Peer;
 use svc_benches::inputs::{self, Sizes};
 
 mod criterion;
+mod memory;
 mod ours;
 mod plot;
 mod report;
+mod rivals;
 
 /// Nanoseconds of each operation, a value a round.
 type Timings = BTreeMap<String, Vec<f64>>;
@@ -60,6 +62,13 @@ fn run(args: &Args) -> Result<(), String> {
     for peer in Peer::ALL {
         peers.push((peer, peer.build()?));
     }
+    let mut held = memory::Held::default();
+    for (peer, program) in &peers {
+        eprintln!("memory: {}", peer.name());
+        held.reference.extend(memory::of(Command::new(program).arg("held").arg(&args.inputs))?);
+    }
+    eprintln!("memory: the libraries");
+    held.ours = memory::ours(&args.inputs)?;
     let (mut reference, mut libraries) = (Timings::new(), Timings::new());
     for turn in 1..=turns {
         for (peer, program) in &peers {
@@ -71,7 +80,7 @@ fn run(args: &Args) -> Result<(), String> {
     }
     let crates = criterion::read(&args.criterion);
     let plots = plot::all(&args.out.join("plots"), &reference, &libraries)?;
-    let text = report::text(&reference, &libraries, &crates, &plots);
+    let text = report::text(&reference, &libraries, &held, &crates, &plots);
     let path = args.out.join("RESULTS.md");
     std::fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
     println!("{}", path.display());

@@ -2,17 +2,17 @@
 
 use std::hint::black_box;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use serde::Deserialize;
 use svc_benches::inputs::Sizes;
-use svc_dns::{ServiceEnv, ServiceLinks};
-use svc_endpoints::engine::Engine as Slicer;
-use svc_endpoints::view::SliceCache;
-use svc_endpoints::{Config, History, Nodes, Plan, Reconciler};
-use svc_model::{EndpointSlice, Labels, Namespace, NetworkPolicy, Node, Object, Pod, Selector, Service};
-use svc_netpol::{Endpoint, Engine, Flow, Options, Traffic};
-use svc_rules::{LocalDetector, ProxyConfig, iptables, nftables};
+use svc_benches::work::{
+    DnsInput, EndpointsInput, EnvInput, PoliciesInput, RulesInput, SelectorsInput, policy_engine, read,
+};
+use svc_dns::{Name, NoUpstream, ServiceEnv, ServiceLinks, Transport, Type, Zones};
+use svc_endpoints::{History, Plan, Reconciler};
+use svc_model::{EndpointSlice, Selector};
+use svc_netpol::{Endpoint, Flow, Traffic};
+use svc_rules::{iptables, ipvs, nftables};
 
 use super::Timings;
 
@@ -38,13 +38,11 @@ pub(crate) fn time(inputs: &Path, sizes: &Sizes) -> Result<Timings, String> {
             }
         });
     }
+    for size in &sizes.dns {
+        names(&mut clock, *size, inputs, &format!("dns-{size}.json"))?;
+    }
     selectors(&mut clock, &read(inputs, "selectors.json")?)?;
     Ok(clock.timings)
-}
-
-fn read<T: for<'de> Deserialize<'de>>(inputs: &Path, name: &str) -> Result<T, String> {
-    let text = std::fs::read(inputs.join(name)).map_err(|error| format!("{name}: {error}"))?;
-    serde_json::from_slice(&text).map_err(|error| format!("{name}: {error}"))
 }
 
 #[derive(Default)]
@@ -69,35 +67,15 @@ impl Clock {
     }
 }
 
-#[derive(Deserialize)]
-struct RulesInput {
-    services: Vec<Service>,
-    slices: Vec<EndpointSlice>,
-    change: Vec<EndpointSlice>,
-}
-
-fn proxy_config() -> ProxyConfig {
-    let mut config = ProxyConfig::new(svc_model::IpFamily::Ipv4, "node-7");
-    config.local_detector = "10.0.0.0/8".parse().map_or(LocalDetector::None, LocalDetector::Cidr);
-    config
-}
-
 /// How often what takes microseconds is done in one go.
 const FEW: u32 = 100;
 
 fn rules(clock: &mut Clock, size: usize, input: &RulesInput) {
     // Small syncs are too short to time alone.
     let times = u32::try_from(1_000 / size.max(1)).unwrap_or(1).max(1);
-    let mut slices = SliceCache::new();
-    let mut proxy = iptables::Proxy::new(proxy_config());
-    for slice in &input.slices {
-        proxy.touch(&slices.apply(slice));
-    }
-    for service in &input.services {
-        let _ = proxy.apply(service);
-    }
+    let (mut proxy, mut slices) = input.iptables();
     let mut out = Vec::new();
-    let mut sync = |proxy: &mut iptables::Proxy, slices: &SliceCache, mode| {
+    let mut sync = |proxy: &mut iptables::Proxy, slices: &_, mode| {
         out.clear();
         let _ = proxy.sync(slices, mode, iptables::StaleChains::Delete, &mut out);
         proxy.succeeded();
@@ -117,16 +95,9 @@ fn rules(clock: &mut Clock, size: usize, input: &RulesInput) {
         });
     }
 
-    let mut slices = SliceCache::new();
-    let mut proxy = nftables::Proxy::new(proxy_config());
-    for slice in &input.slices {
-        proxy.touch(&slices.apply(slice));
-    }
-    for service in &input.services {
-        let _ = proxy.apply(service);
-    }
+    let (mut proxy, mut slices) = input.nftables();
     let mut out = String::new();
-    let mut sync = |proxy: &mut nftables::Proxy, slices: &SliceCache, scope| {
+    let mut sync = |proxy: &mut nftables::Proxy, slices: &_, scope| {
         out.clear();
         let _ = proxy.sync(slices, scope, &mut out);
         proxy.succeeded();
@@ -142,30 +113,34 @@ fn rules(clock: &mut Clock, size: usize, input: &RulesInput) {
         proxy.touch(&slices.apply(&input.change[turn % 2]));
         sync(&mut proxy, &slices, nftables::Scope::Changes);
     });
-}
 
-#[derive(Deserialize)]
-struct EndpointsInput {
-    service: Service,
-    pods: Vec<Pod>,
-    nodes: Vec<Node>,
+    let (mut proxy, mut slices) = input.ipvs();
+    let mut out = ipvs::Input::default();
+    let mut sync = |proxy: &mut ipvs::Proxy, slices: &_, scope| {
+        out.clear();
+        let _ = proxy.sync(slices, scope, &mut out);
+        proxy.succeeded();
+        // What drains is deleted at once: there are no connections.
+        let _ = proxy.drain(Duration::ZERO, |_, _| 0, &mut out.servers);
+        black_box(&out);
+    };
+    sync(&mut proxy, &slices, ipvs::Scope::Full);
+    clock.repeat(&format!("ipvs/full/{size}"), times, || sync(&mut proxy, &slices, ipvs::Scope::Full));
+    clock.repeat(&format!("ipvs/one endpoint/{size}"), FEW, || {
+        turn += 1;
+        proxy.touch(&slices.apply(&input.change[turn % 2]));
+        sync(&mut proxy, &slices, ipvs::Scope::Changes);
+    });
 }
 
 fn endpoints(clock: &mut Clock, size: usize, input: &EndpointsInput) {
-    let nodes: Nodes = input.nodes.iter().collect();
+    let nodes = input.nodes();
     let reconcile = |slices: &[EndpointSlice]| -> Plan {
         let mut history = History::default();
         Reconciler::default().reconcile(&input.service, &input.pods, &nodes, slices, None, &mut history)
     };
     clock.time(&format!("endpoints/from scratch/{size}"), 1, || drop(black_box(reconcile(&[]))));
-    let mut engine = Slicer::new(Config::default());
-    for node in &input.nodes {
-        let _ = engine.apply_node(node);
-    }
-    for pod in &input.pods {
-        let _ = engine.apply_pod(pod);
-    }
-    let _ = engine.apply_service(&input.service);
+    let mut engine = input.engine();
     let Some(first) = input.pods.first() else { return };
     let mut flipped = first.clone();
     for condition in &mut flipped.status.conditions {
@@ -182,35 +157,12 @@ fn endpoints(clock: &mut Clock, size: usize, input: &EndpointsInput) {
     });
 }
 
-#[derive(Deserialize)]
-struct PoliciesInput {
-    namespaces: Vec<Namespace>,
-    pods: Vec<Pod>,
-    policies: Vec<NetworkPolicy>,
-    cases: Vec<Connection>,
-}
-
-#[derive(Deserialize)]
-struct Connection {
-    from: String,
-    to: String,
-    port: u16,
-}
-
 fn policies(clock: &mut Clock, size: usize, input: &PoliciesInput) -> Result<(), String> {
-    let objects: Vec<Object> = input
-        .namespaces
-        .iter()
-        .cloned()
-        .map(Object::from)
-        .chain(input.pods.iter().cloned().map(Object::from))
-        .chain(input.policies.iter().cloned().map(Object::from))
-        .collect();
-    let build = || {
-        let mut engine = Engine::new(Options::default());
-        engine.apply_all(&objects);
-        engine
-    };
+    let (cluster, policies) = (input.cluster(), input.policies());
+    clock.time(&format!("netpol/build, policies alone/{size}"), 1, || {
+        drop(black_box(policy_engine(&policies)))
+    });
+    let build = || policy_engine(cluster.iter().chain(&policies));
     clock.time(&format!("netpol/build/{size}"), 1, || drop(black_box(build())));
     let engine = build();
     let mut flows = Vec::new();
@@ -236,15 +188,31 @@ fn policies(clock: &mut Clock, size: usize, input: &PoliciesInput) -> Result<(),
     Ok(())
 }
 
-#[derive(Deserialize)]
-struct EnvInput {
-    services: Vec<Service>,
-}
-
-#[derive(Deserialize)]
-struct SelectorsInput {
-    selectors: std::collections::BTreeMap<String, String>,
-    labels: Labels,
+/// From query message to answer message; and reading a cluster in.
+fn names(clock: &mut Clock, size: usize, inputs: &Path, file: &str) -> Result<(), String> {
+    let text = std::fs::read(inputs.join(file)).map_err(|error| format!("{file}: {error}"))?;
+    let read_in = || -> Result<Zones, String> {
+        let input: DnsInput = serde_json::from_slice(&text).map_err(|error| format!("{file}: {error}"))?;
+        let mut zones = input.empty_zones()?;
+        drop(zones.replace_all(&input.objects()));
+        Ok(zones)
+    };
+    let zones = read_in()?;
+    clock.time(&format!("dns/read in/{size}"), 1, || drop(black_box(read_in())));
+    let input: DnsInput = read(inputs, file)?;
+    let mut out = vec![0; 65_535];
+    for (work, question) in &input.questions {
+        let name: Name = question.qname.parse().map_err(|error| format!("{}: {error}", question.qname))?;
+        let qtype: Type = question.qtype.parse().map_err(|error| format!("{}: {error}", question.qtype))?;
+        let mut query = vec![0xab, 0xcd, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+        query.extend_from_slice(name.wire());
+        query.extend_from_slice(&qtype.0.to_be_bytes());
+        query.extend_from_slice(&[0, 1]);
+        clock.repeat(&format!("dns/{work}/{size}"), question.times, || {
+            black_box(zones.respond(black_box(&query), Transport::Tcp, &NoUpstream, &mut out));
+        });
+    }
+    Ok(())
 }
 
 fn selectors(clock: &mut Clock, input: &SelectorsInput) -> Result<(), String> {
