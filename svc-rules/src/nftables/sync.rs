@@ -8,7 +8,7 @@ use core::mem;
 
 use ipnet::IpNet;
 use smol_str::SmolStr;
-use svc_endpoints::view::{PortKey, SliceCache, ViewChanges, Viewpoint};
+use svc_endpoints::view::{SliceCache, ViewChanges, Viewpoint};
 use svc_model::{IpFamily, ObjectRef, Service};
 
 use super::base::Words;
@@ -16,7 +16,7 @@ use super::claims::Claims;
 use super::part::{Container, Part, Rules, Value};
 use super::transaction::{Cut, Transaction};
 use crate::config::ProxyConfig;
-use crate::plan::{PortPlan, ServicePort, Skipped, service_ports};
+use crate::plan::{Inbox, PortPlan, ServicePort, Skipped};
 
 /// How the table is laid out. What becomes of packets is the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -100,8 +100,7 @@ pub struct Proxy {
     /// Ranges of cluster addresses as of the last full sync.
     service_cidrs: Vec<IpNet>,
     services: BTreeMap<ObjectRef, Entry>,
-    applied: BTreeMap<ObjectRef, Vec<Arc<ServicePort>>>,
-    touched: BTreeSet<ObjectRef>,
+    inbox: Inbox,
     chains: Claims<SmolStr, Rules>,
     /// Affinity sets with their timeout in seconds.
     sets: Claims<SmolStr, u32>,
@@ -138,11 +137,10 @@ impl Proxy {
         Self {
             viewpoint: config.viewpoint(),
             words: Words::new(&config, layout),
+            inbox: Inbox::new(config.family),
             config,
             service_cidrs: Vec::new(),
             services: BTreeMap::new(),
-            applied: BTreeMap::new(),
-            touched: BTreeSet::new(),
             chains: Claims::new(),
             sets: Claims::new(),
             elements: Claims::new(),
@@ -163,36 +161,29 @@ impl Proxy {
     /// Adds a Service, or puts it in the place of the one with the same namespace and name. Returns what of it leads
     /// to no rules.
     pub fn apply(&mut self, service: &Service) -> Vec<Skipped> {
-        let (ports, skipped) = service_ports(service, self.config.family);
-        self.applied.insert(service.metadata.object_ref(), ports.into_iter().map(Arc::new).collect());
-        skipped
+        self.inbox.apply(service)
     }
 
     /// Removes a Service. Removing one that is not there changes nothing.
     pub fn remove(&mut self, service: &ObjectRef) {
-        self.applied.insert(service.clone(), Vec::new());
+        self.inbox.remove(service);
     }
 
     /// Makes `services` the only ones.
     pub fn replace_all<'a>(&mut self, services: impl IntoIterator<Item = &'a Service>) {
-        let gone: Vec<ObjectRef> = self.services.keys().chain(self.applied.keys()).cloned().collect();
-        self.applied.extend(gone.into_iter().map(|name| (name, Vec::new())));
-        for service in services {
-            self.apply(service);
-        }
+        self.inbox.replace_all(services, self.services.keys());
     }
 
     /// Takes note of Services whose endpoints changed. Changes in the other family are ignored.
     pub fn touch(&mut self, changes: &ViewChanges) {
-        let ours = changes.ports.iter().filter(|change| change.key.family == self.config.family);
-        self.touched.extend(ours.map(|change| change.key.service.clone()));
+        self.inbox.touch(changes);
     }
 
     /// Moves the node to another zone, which may change the endpoints of every Service; the next sync is full.
     pub fn set_zone(&mut self, zone: Option<SmolStr>) {
         self.config.zone = zone;
         self.viewpoint = self.config.viewpoint();
-        self.touched.extend(self.services.keys().cloned());
+        self.inbox.touch_services(self.services.keys());
         self.must_be_full = true;
     }
 
@@ -332,23 +323,13 @@ impl Proxy {
     /// Brings the parts up to date, and returns those that changed as they were.
     fn plan(&mut self, slices: &SliceCache) -> BTreeMap<ObjectRef, Part> {
         let mut changed = BTreeMap::new();
-        let touched = mem::take(&mut self.touched);
-        let mut applied = mem::take(&mut self.applied);
-        for name in touched {
-            if let Some(entry) = self.services.get(&name) {
-                applied.entry(name).or_insert_with(|| entry.ports.clone());
-            }
-        }
-        for (name, ports) in applied {
+        let known =
+            |name: &ObjectRef| self.services.get(name).map_or(Vec::new(), |entry| entry.ports.clone());
+        for (name, ports) in self.inbox.take(known) {
             let mut part = Part::default();
             for service in &ports {
-                let key = PortKey {
-                    service: name.clone(),
-                    family: self.config.family,
-                    port: SmolStr::new(service.name.port()),
-                    protocol: service.protocol,
-                };
-                let plan = PortPlan::new(Arc::clone(service), slices.port(&key), &self.viewpoint);
+                let listed = slices.port(&service.key(self.config.family));
+                let plan = PortPlan::new(Arc::clone(service), listed, &self.viewpoint);
                 match self.words.layout {
                     Layout::Reference => part.add(&plan, &self.words),
                     Layout::Flat => part.add_flat(&plan, &self.words),
