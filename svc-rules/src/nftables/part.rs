@@ -38,11 +38,15 @@ pub(super) enum Container {
     NoEndpointServices,
     ServiceIps,
     ServiceNodeports,
+    /// Flat layout: the chain of each class of frontends.
+    ClassChains,
+    /// Flat layout: the class of each frontend address.
+    ServiceClasses,
     ClusterIps,
 }
 
 impl Container {
-    pub(super) const ALL: [Self; 19] = [
+    pub(super) const ALL: [Self; 21] = [
         Self::Endpoints(Protocol::Tcp),
         Self::Endpoints(Protocol::Udp),
         Self::Endpoints(Protocol::Sctp),
@@ -61,6 +65,8 @@ impl Container {
         Self::NoEndpointServices,
         Self::ServiceIps,
         Self::ServiceNodeports,
+        Self::ClassChains,
+        Self::ServiceClasses,
         Self::ClusterIps,
     ];
 
@@ -84,6 +90,8 @@ impl Container {
             Self::NoEndpointServices => "no-endpoint-services",
             Self::ServiceIps => "service-ips",
             Self::ServiceNodeports => "service-nodeports",
+            Self::ClassChains => "class-chains",
+            Self::ServiceClasses => "service-classes",
             Self::ClusterIps => "cluster-ips",
         }
     }

@@ -294,7 +294,8 @@ impl Proxy {
         text.line("add table", format_args!("{}", Words::TABLE));
         let own = self.chains.iter().map(|(name, _)| (name.as_str(), ""));
         let emptied = self.emptied.iter().map(|name| (name.as_str(), ""));
-        let chains: BTreeMap<_, _> = Words::CHAINS.into_iter().chain(own).chain(emptied).collect();
+        let chains = self.words.chains().map(|(name, options)| -> (&str, &str) { (name, options) });
+        let chains: BTreeMap<_, _> = chains.chain(own).chain(emptied).collect();
         for (name, options) in chains {
             text.line("add chain", format_args!("{name}{options}"));
         }
@@ -387,7 +388,7 @@ impl Proxy {
         for (kind, name, what) in self.words.containers() {
             text.line(&alloc::format!("add {kind}"), format_args!("{name} {what}"));
         }
-        for (name, options) in Words::CHAINS {
+        for (name, options) in self.words.chains() {
             text.line("add chain", format_args!("{name}{options}"));
             text.line("flush chain", format_args!("{name}"));
         }
