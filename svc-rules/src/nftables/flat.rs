@@ -24,7 +24,8 @@ use svc_model::{IpFamily, Protocol};
 
 use super::base::Words;
 use super::name;
-use super::part::{Container, Part};
+use super::part::{Container, Part, count, joined};
+use crate::iptables::text::Text;
 use crate::plan::{PortPlan, ServicePort, protocol_word};
 
 /// Numbers of the endpoints of policy `Local` begin here: a frontend can have both.
@@ -97,6 +98,8 @@ impl Frontend {
 impl Part {
     pub(super) fn add_flat(&mut self, plan: &PortPlan, words: &Words) {
         let service = &*plan.service;
+        let frontends = 1 + service.external_ips.len() + service.load_balancer_ips.len();
+        self.elements.reserve(frontends * (plan.endpoints.len() + 3));
         self.common(plan);
         if let Ok(policy) = plan.internal {
             let frontend = Frontend::Address(service.cluster_ip);
@@ -199,11 +202,17 @@ impl Part {
             Frontend::NodePort(_) => Container::NodeportEndpoints(service.protocol),
         };
         let base = first(policy);
-        let front = frontend.key(service, None);
+        // There are many of these, and formatting them takes most of the time.
+        let mut front = Vec::with_capacity(64);
+        front.text(&frontend.key(service, None)).text(" . ");
+        let mut buffer = Vec::with_capacity(64);
         let mut number = 0;
         for endpoint in plan.under(policy) {
-            let to = format_smolstr!("{} . {}", endpoint.ip, endpoint.port);
-            self.element(container, format_smolstr!("{front} . {}", base + number), to, "");
+            let key = joined(&mut front, |text| _ = text.number(count(base + number)));
+            let to = joined(&mut buffer, |text| {
+                text.ip(endpoint.ip).text(" . ").number(endpoint.port.into());
+            });
+            self.element(container, key, to, "");
             number += 1;
         }
         let protocol = protocol_word(service.protocol);

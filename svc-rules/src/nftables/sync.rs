@@ -292,16 +292,16 @@ impl Proxy {
         let mut out = String::new();
         let mut text = Transaction::new(self.words.family, &mut out);
         text.line("add table", format_args!("{}", Words::TABLE));
-        let own = self.chains.iter().map(|(name, _)| (name.as_str(), ""));
+        let own = self.chains.sorted().into_iter().map(|(name, _)| (name.as_str(), ""));
         let emptied = self.emptied.iter().map(|name| (name.as_str(), ""));
         let chains = self.words.chains().map(|(name, options)| -> (&str, &str) { (name, options) });
         let chains: BTreeMap<_, _> = chains.chain(own).chain(emptied).collect();
         for (name, options) in chains {
             text.line("add chain", format_args!("{name}{options}"));
         }
-        let affinity = self.sets.iter();
+        let affinity = self.sets.sorted();
         let affinity =
-            affinity.map(|(name, seconds)| ("set", name.as_str(), self.words.affinity_set(*seconds)));
+            affinity.iter().map(|(name, seconds)| ("set", name.as_str(), self.words.affinity_set(**seconds)));
         let shared = self.words.containers().map(|(kind, name, what)| -> (_, &str, _) { (kind, name, what) });
         let mut containers: Vec<_> = affinity.chain(shared).collect();
         // Sets before maps.
@@ -309,14 +309,15 @@ impl Proxy {
         for (kind, name, what) in containers {
             text.line(&alloc::format!("add {kind}"), format_args!("{name} {what}"));
         }
-        let own = self.chains.iter();
+        let own = self.chains.sorted().into_iter();
         let own = own.flat_map(|(name, rules)| rules.iter().map(move |rule| (name.as_str(), rule.clone())));
         let mut rules: Vec<_> = self.words.rules(&self.service_cidrs).into_iter().chain(own).collect();
         rules.sort_by_key(|(chain, _)| *chain);
         for (chain, rule) in rules {
             text.line("add rule", format_args!("{chain} {rule}"));
         }
-        let elements: Vec<_> = self.elements.iter().map(|(key, value)| (key, None, Some(value))).collect();
+        let elements: Vec<_> =
+            self.elements.sorted().into_iter().map(|(key, value)| (key, None, Some(value))).collect();
         text.elements(&elements, 1);
         out
     }
@@ -350,9 +351,10 @@ impl Proxy {
     /// Services that changed.
     fn claim(&mut self, old: &BTreeMap<ObjectRef, Part>, left: Option<&Left>) {
         if let Some(left) = left {
-            self.chains.restart(BTreeMap::new());
-            self.sets.restart(BTreeMap::new());
-            self.elements.restart(left.elements.clone());
+            let parts = self.services.values().map(|entry| &entry.part);
+            self.chains.restart(BTreeMap::new(), 0);
+            self.sets.restart(BTreeMap::new(), 0);
+            self.elements.restart(left.elements.clone(), parts.map(|part| part.elements.len()).sum());
             for ip in self.words.node_port_ips.iter().flatten() {
                 let key = (Container::NodeportIps, smol_str::format_smolstr!("{ip}"));
                 self.elements.claim(&key, &Value::default());
@@ -390,7 +392,7 @@ impl Proxy {
         }
         for (name, options) in self.words.chains() {
             text.line("add chain", format_args!("{name}{options}"));
-            text.line("flush chain", format_args!("{name}"));
+            text.chain("flush chain", name);
         }
         for (chain, rule) in self.words.rules(&self.service_cidrs) {
             text.line("add rule", format_args!("{chain} {rule}"));
@@ -403,21 +405,21 @@ impl Proxy {
         self.write_sets(scope, old, text);
         // All chains first, since their rules lead from one to another.
         let differing = || self.chains.changes().filter_map(|(name, old, new)| Some((name, old, new?)));
-        let all = || self.chains.iter().take(if scope == Scope::Full { usize::MAX } else { 0 });
+        let all = if scope == Scope::Full { self.chains.sorted() } else { Vec::new() };
         let some = || differing().filter(|_| scope == Scope::Changes);
         let new = some().filter(|(_, old, _)| old.is_none()).map(|(name, ..)| name);
-        for name in all().map(|(name, _)| name).chain(new) {
-            text.line("add chain", format_args!("{name}"));
+        for name in all.iter().map(|(name, _)| *name).chain(new) {
+            text.chain("add chain", name);
             text.cut();
         }
-        for (name, rules) in all() {
-            text.line("flush chain", format_args!("{name}"));
+        for (name, rules) in all {
+            text.chain("flush chain", name);
             text.rules(name, rules.iter());
             text.cut();
         }
         for (name, old, rules) in some() {
             if old.is_some() {
-                text.line("flush chain", format_args!("{name}"));
+                text.chain("flush chain", name);
             }
             text.rules(name, rules.iter());
             text.cut();
@@ -438,7 +440,7 @@ impl Proxy {
             let chains: BTreeMap<_, _> =
                 chains.filter(|(_, rules)| used(rules)).map(|(name, rules)| (name, rules)).collect();
             for name in chains.keys() {
-                text.line("flush chain", format_args!("{name}"));
+                text.chain("flush chain", name);
             }
             for (name, _, seconds) in renewed {
                 text.line("delete set", format_args!("{name}"));
@@ -451,9 +453,9 @@ impl Proxy {
             }
             text.cut();
         }
-        let all = self.sets.iter().take(if scope == Scope::Full { usize::MAX } else { 0 });
+        let all = if scope == Scope::Full { self.sets.sorted() } else { Vec::new() };
         let new = self.sets.changes().filter(|(_, old, _)| scope == Scope::Changes && old.is_none());
-        for (name, seconds) in all.chain(new.filter_map(|(name, _, new)| Some((name, new?)))) {
+        for (name, seconds) in all.into_iter().chain(new.filter_map(|(name, _, new)| Some((name, new?)))) {
             text.line("add set", format_args!("{name} {}", self.words.affinity_set(*seconds)));
             text.cut();
         }
@@ -465,7 +467,9 @@ impl Proxy {
             Layout::Reference => 1,
             Layout::Flat => ELEMENTS_OF_LINE,
         };
-        let (new, mut old): (Vec<_>, Vec<_>) = self.elements.changes().partition(|(.., new)| new.is_some());
+        let (mut new, mut old): (Vec<_>, Vec<_>) =
+            self.elements.changes().partition(|(.., new)| new.is_some());
+        new.sort_by_key(|((container, _), ..)| *container);
         text.elements(&new, at_once);
         old.reverse();
         text.elements(&old, at_once);
@@ -477,7 +481,7 @@ impl Proxy {
         let gone = self.chains.changes().filter(|(.., new)| new.is_none()).map(|(name, ..)| name);
         let foreign = left.chains.iter().filter(|name| self.chains.get(name).is_none());
         for name in gone.chain(foreign) {
-            text.line("flush chain", format_args!("{name}"));
+            text.chain("flush chain", name);
             text.cut();
             emptied.push(name.clone());
         }
