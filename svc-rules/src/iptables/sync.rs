@@ -9,9 +9,9 @@ use core::num::NonZeroUsize;
 
 use smol_str::SmolStr;
 use svc_endpoints::view::{SliceCache, ViewChanges, Viewpoint};
-use svc_model::{ObjectRef, Service};
+use svc_model::{ObjectRef, Protocol, Service};
 
-use super::chain::{Chain, ChainKind, ServiceChain, SharedChain};
+use super::chain::{Chain, ChainKind, ServiceChain, SharedChain, Table};
 use super::delta::Delta;
 use super::index::Index;
 use super::rules::{Comments, Lines, Port, Rules, sorted_chains};
@@ -25,7 +25,8 @@ pub enum Mode {
     /// Everything.
     Full,
     /// As the reference does after its first sync: all shared chains, and of the chains of single Services those of
-    /// Services that changed. The size grows with the number of Services.
+    /// Services that changed. The size grows with the number of Services. What Services have in the shared chains is
+    /// kept as text for the next one, about 150 bytes a Service.
     Partial,
     /// Only the rules that differ, edited in place. The size grows with the change alone; without a change nothing
     /// is written.
@@ -230,6 +231,9 @@ impl Proxy {
         };
         self.comment(mode);
         self.find_stale(mode);
+        if mode == Mode::Partial {
+            self.index.keep_texts(&self.rules);
+        }
         match mode {
             Mode::Full | Mode::Partial => self.write_tables(mode, stale, out),
             Mode::Delta => self.write_delta(stale, out),
@@ -337,7 +341,7 @@ impl Proxy {
         lines.0.text("*filter\n");
         rules.filter_chains().for_each(|chain| lines.chain(Chain::Shared(chain)));
         rules.filter_head(&mut lines);
-        self.index.ports().for_each(|port| rules.filter(port, &mut lines));
+        self.index.write(Table::Filter, rules, lines.0);
         rules.filter_tail(&mut lines);
         lines.0.text("COMMIT\n*nat\n");
         rules.nat_chains().for_each(|chain| lines.chain(Chain::Shared(chain)));
@@ -348,7 +352,7 @@ impl Proxy {
             self.empty_stale(lines.0);
         }
         rules.nat_head(&mut lines);
-        self.index.ports().for_each(|port| rules.dispatch(port, &mut lines));
+        self.index.write(Table::Nat, rules, lines.0);
         own().for_each(|port| rules.service(port, &mut lines));
         if stale == StaleChains::Delete {
             self.delete_stale(lines.0);
@@ -424,8 +428,8 @@ impl Proxy {
 
     fn conntrack(&self, slices: &SliceCache, mode: Mode) -> ConntrackCleanup {
         let mut cleanup = ConntrackCleanup::default();
-        for port in self.rewritten(mode) {
-            let service = &port.plan.service;
+        let services = self.rewritten(mode).map(|port| &port.plan.service);
+        for service in services.filter(|service| service.protocol == Protocol::Udp) {
             cleanup.add(service, slices.port(&service.key(self.config.family)));
         }
         cleanup
