@@ -454,6 +454,21 @@ fn a_move_to_another_mode_is_reported_service_by_service() {
     assert!(named("other-ports") && named("pings"), "{text}");
     let (text, code) = run(&["rules", "-f", shop, "--migrate", "nftables", "nftables-flat"]);
     assert_eq!((code, text.contains("nothing changes")), (0, true), "{text}");
+    // Whether an address may be a Service's is known where a ServiceCIDR says so.
+    let ranges = Path::new(env!("CARGO_TARGET_TMPDIR")).join("service-cidr.yaml");
+    let object = "apiVersion: networking.k8s.io/v1\nkind: ServiceCIDR\nmetadata: {name: kubernetes}\n\
+                  spec: {cidrs: [10.96.0.0/16, \"fd00:10:96::/112\"]}\n";
+    std::fs::write(&ranges, object).unwrap();
+    let ranges = ranges.to_str().unwrap();
+    let unallocated = |files: &[&str]| {
+        let files = files.iter().flat_map(|file| ["-f", file]);
+        let args =
+            ["rules", "--migrate", "iptables", "nftables"].into_iter().chain(files).collect::<Vec<_>>();
+        let (text, code) = run(&args);
+        assert_eq!(code, 1, "{text}");
+        text.contains("10.96.255.254, no Service's address")
+    };
+    assert!(unallocated(&[shop, ranges]) && !unallocated(&[shop]));
     let output = svc(&["rules", "-f", shop, "--migrate", "iptables", "userspace"]);
     assert_eq!(output.status.code(), Some(2));
 }

@@ -9,8 +9,8 @@ use alloc::vec::Vec;
 
 use svc_model::ObjectRef;
 
-use super::chain::{Chain, SharedChain};
-use super::rules::{Port, Rules, Sink};
+use super::chain::{Chain, SharedChain, Table};
+use super::rules::{Lines, Port, Rules, Sink};
 
 /// Number of rules in each shared chain that Services have rules in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -85,6 +85,14 @@ struct Run {
     /// Sorted by name, never empty.
     entries: Vec<Entry>,
     counts: Counts,
+    text: Option<Text>,
+}
+
+/// The rules of a run in the shared chains, as they are written.
+#[derive(Clone, Debug, Default)]
+struct Text {
+    filter: Box<[u8]>,
+    nat: Box<[u8]>,
 }
 
 impl Run {
@@ -94,6 +102,17 @@ impl Run {
 
     fn find(&self, name: &ObjectRef) -> Result<usize, usize> {
         self.entries.binary_search_by(|entry| entry.name.cmp(name))
+    }
+
+    fn write(&self, table: Table, rules: &Rules, out: &mut Vec<u8>) {
+        let mut lines = Lines(out);
+        for port in self.entries.iter().flat_map(|entry| &entry.ports) {
+            match table {
+                Table::Filter => rules.filter(port, &mut lines),
+                Table::Nat => rules.dispatch(port, &mut lines),
+                Table::Mangle => {}
+            }
+        }
     }
 
     fn recount(&mut self) {
@@ -127,10 +146,11 @@ impl Index {
         let Some(run) = self.runs.get_mut(at) else {
             if !ports.is_empty() {
                 let entry = Entry { name: name.clone(), ports, counts };
-                self.runs.push(Run { entries: Vec::from([entry]), counts });
+                self.runs.push(Run { entries: Vec::from([entry]), counts, text: None });
             }
             return Box::default();
         };
+        run.text = None;
         match run.find(name) {
             Ok(place) if ports.is_empty() => {
                 let old = run.entries.remove(place);
@@ -186,6 +206,30 @@ impl Index {
             }
         }
         sum
+    }
+
+    /// Keeps the rules of all Services in the shared chains as text, until a Service of the same run changes.
+    pub(super) fn keep_texts(&mut self, rules: &Rules) {
+        let mut buffer = Vec::new();
+        for run in self.runs.iter_mut().filter(|run| run.text.is_none()) {
+            let mut written = |table| {
+                buffer.clear();
+                run.write(table, rules, &mut buffer);
+                Box::from(buffer.as_slice())
+            };
+            run.text = Some(Text { filter: written(Table::Filter), nat: written(Table::Nat) });
+        }
+    }
+
+    /// Writes the rules of all Services in the shared chains of a table.
+    pub(super) fn write(&self, table: Table, rules: &Rules, out: &mut Vec<u8>) {
+        for run in &self.runs {
+            match (&run.text, table) {
+                (Some(text), Table::Filter) => out.extend_from_slice(&text.filter),
+                (Some(text), Table::Nat) => out.extend_from_slice(&text.nat),
+                _ => run.write(table, rules, out),
+            }
+        }
     }
 
     /// The names of all Services, in order.

@@ -521,10 +521,13 @@ impl Rules {
     fn spread(&self, port: &Port, set: Policy, sink: &mut impl Sink) {
         let service = &port.plan.service;
         let chain = Chain::Service(port.set_chain(set));
+        let mut head = Vec::with_capacity(256);
+        if port.comments == Comments::All {
+            head.text("-m comment --comment \"").text(service.name.as_safe_str()).text(" -> ");
+        }
         let comment = |endpoint: &Endpoint, w: &mut Vec<u8>| {
-            if port.comments == Comments::All {
-                w.text("-m comment --comment \"").text(service.name.as_safe_str()).text(" -> ");
-                w.socket(endpoint.ip, endpoint.port).text("\" ");
+            if !head.is_empty() {
+                w.bytes(&head).socket(endpoint.ip, endpoint.port).text("\" ");
             }
         };
         if let Some(seconds) = service.affinity {
@@ -557,28 +560,30 @@ impl Rules {
     /// whether there are comments, and the endpoint's address.
     pub(super) fn endpoints(&self, port: &Port, wanted: impl Fn(ChainHash) -> bool, sink: &mut impl Sink) {
         let service = &port.plan.service;
-        let comment = |w: &mut Vec<u8>| {
-            if port.comments == Comments::All {
-                w.text("-m comment --comment ").text(service.name.as_safe_str()).text(" ");
-            }
-        };
+        // All that the rules of one endpoint share with those of the next.
+        let mut head = Vec::with_capacity(256);
+        if port.comments == Comments::All {
+            head.text("-m comment --comment ").text(service.name.as_safe_str()).text(" ");
+        }
+        let comment = head.len();
+        protocol(port, &mut head);
+        head.text("-j DNAT --to-destination ");
+        let (comment, translation) = head.split_at_checked(comment).unwrap_or_default();
         for (endpoint, hash) in port.hashed_endpoints().filter(|(_, hash)| wanted(*hash)) {
             let chain = ServiceChain { hash, kind: ChainKind::Endpoint };
             // An endpoint that reaches itself through the Service must see an address that it answers through
             // the node.
             sink.rule(Chain::Service(chain), |w| {
-                comment(w);
-                w.text("-s ").ip(endpoint.ip).text(" -j KUBE-MARK-MASQ");
+                w.bytes(comment).text("-s ").ip(endpoint.ip).text(" -j KUBE-MARK-MASQ");
             });
             sink.rule(Chain::Service(chain), |w| {
-                comment(w);
+                w.bytes(comment);
                 if service.affinity.is_some() {
                     w.text("-m recent --name ");
                     chain.write(w);
                     w.text(" --set ");
                 }
-                protocol(port, w);
-                w.text("-j DNAT --to-destination ").socket(endpoint.ip, endpoint.port);
+                w.bytes(translation).socket(endpoint.ip, endpoint.port);
             });
         }
     }

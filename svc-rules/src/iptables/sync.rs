@@ -9,15 +9,15 @@ use core::num::NonZeroUsize;
 
 use smol_str::SmolStr;
 use svc_endpoints::view::{SliceCache, ViewChanges, Viewpoint};
-use svc_model::{ObjectRef, Service};
+use svc_model::{ObjectRef, Protocol, Service};
 
-use super::chain::{Chain, ChainKind, ServiceChain, SharedChain};
+use super::chain::{Chain, ChainKind, ServiceChain, SharedChain, Table};
 use super::delta::Delta;
 use super::index::Index;
 use super::rules::{Comments, Lines, Port, Rules, sorted_chains};
 use super::text::Text;
 use crate::config::ProxyConfig;
-use crate::plan::{ConntrackCleanup, PortPlan, ServicePort, Skipped, service_ports};
+use crate::plan::{ConntrackCleanup, Inbox, PortPlan, ServicePort, Skipped};
 
 /// How much of the rules a sync writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -25,7 +25,8 @@ pub enum Mode {
     /// Everything.
     Full,
     /// As the reference does after its first sync: all shared chains, and of the chains of single Services those of
-    /// Services that changed. The size grows with the number of Services.
+    /// Services that changed. The size grows with the number of Services. What Services have in the shared chains is
+    /// kept as text for the next one, about 150 bytes a Service.
     Partial,
     /// Only the rules that differ, edited in place. The size grows with the change alone; without a change nothing
     /// is written.
@@ -104,10 +105,8 @@ pub struct Proxy {
     rules: Rules,
     /// Services as of the last sync.
     index: Index,
-    /// Services that were applied or removed since.
-    applied: BTreeMap<ObjectRef, Vec<Arc<ServicePort>>>,
-    /// Services whose endpoints changed since.
-    touched: BTreeSet<ObjectRef>,
+    /// What it was told since.
+    inbox: Inbox,
     /// Of Services that changed since the last successful sync: what the kernel has.
     written: BTreeMap<ObjectRef, Box<[Port]>>,
     stale: BTreeSet<ServiceChain>,
@@ -127,10 +126,9 @@ impl Proxy {
         Self {
             viewpoint: config.viewpoint(),
             rules: Rules::new(&config),
+            inbox: Inbox::new(config.family),
             config,
             index: Index::default(),
-            applied: BTreeMap::new(),
-            touched: BTreeSet::new(),
             written: BTreeMap::new(),
             stale: BTreeSet::new(),
             foreign: BTreeSet::new(),
@@ -151,47 +149,35 @@ impl Proxy {
     /// Adds a Service, or puts it in the place of the one with the same namespace and name. Returns what of it leads
     /// to no rules.
     pub fn apply(&mut self, service: &Service) -> Vec<Skipped> {
-        let (ports, skipped) = service_ports(service, self.config.family);
-        self.applied.insert(service.metadata.object_ref(), ports.into_iter().map(Arc::new).collect());
-        skipped
+        self.inbox.apply(service)
     }
 
     /// Removes a Service. Removing one that is not there changes nothing.
     pub fn remove(&mut self, service: &ObjectRef) {
-        self.applied.insert(service.clone(), Vec::new());
+        self.inbox.remove(service);
     }
 
     /// Makes `services` the only ones.
     pub fn replace_all<'a>(&mut self, services: impl IntoIterator<Item = &'a Service>) {
-        let gone: Vec<ObjectRef> = self.index.names().chain(self.applied.keys()).cloned().collect();
-        for name in gone {
-            self.applied.insert(name, Vec::new());
-        }
-        for service in services {
-            self.apply(service);
-        }
+        self.inbox.replace_all(services, self.index.names());
     }
 
     /// Takes note of Services whose endpoints changed. Changes in the other family are ignored.
     pub fn touch(&mut self, changes: &ViewChanges) {
-        for change in changes.ports.iter().filter(|change| change.key.family == self.config.family) {
-            if !self.touched.contains(&change.key.service) {
-                self.touched.insert(change.key.service.clone());
-            }
-        }
+        self.inbox.touch(changes);
     }
 
     /// Has a partial sync rewrite a Service whether or not anything about it changed. The reference does that for a
     /// slice that changed only in what no rule depends on, such as a condition that states its default.
     pub fn touch_service(&mut self, service: &ObjectRef) {
-        self.touched.insert(service.clone());
+        self.inbox.touch_services([service]);
     }
 
     /// Moves the node to another zone, which may change the endpoints of every Service; the next sync is full.
     pub fn set_zone(&mut self, zone: Option<SmolStr>) {
         self.config.zone = zone;
         self.viewpoint = self.config.viewpoint();
-        self.touched.extend(self.index.names().cloned());
+        self.inbox.touch_services(self.index.names());
         self.must_be_full = self.must_be_full.or(Some(FullCause::Topology));
     }
 
@@ -245,6 +231,9 @@ impl Proxy {
         };
         self.comment(mode);
         self.find_stale(mode);
+        if mode == Mode::Partial {
+            self.index.keep_texts(&self.rules);
+        }
         match mode {
             Mode::Full | Mode::Partial => self.write_tables(mode, stale, out),
             Mode::Delta => self.write_delta(stale, out),
@@ -280,19 +269,11 @@ impl Proxy {
 
     /// Brings the index up to date, keeping what the kernel has in `written`.
     fn plan(&mut self, slices: &SliceCache) {
-        let touched = mem::take(&mut self.touched);
-        let mut applied = mem::take(&mut self.applied);
-        for name in &touched {
-            applied.entry(name.clone()).or_insert_with(|| {
-                self.index.get(name).iter().map(|port| Arc::clone(&port.plan.service)).collect()
-            });
-        }
-        for (name, services) in applied {
+        let known = |name: &ObjectRef| {
+            self.index.get(name).iter().map(|port| Arc::clone(&port.plan.service)).collect()
+        };
+        for (name, services) in self.inbox.take(known) {
             let old = self.index.get(&name);
-            let unchanged = || old.iter().map(|port| &port.plan.service).eq(services.iter());
-            if !touched.contains(&name) && unchanged() || old.is_empty() && services.is_empty() {
-                continue;
-            }
             let new: Box<[Port]> =
                 services.into_iter().map(|service| self.plan_port(service, slices, old)).collect();
             self.listed = self.listed + listed(&new) - listed(old);
@@ -360,7 +341,7 @@ impl Proxy {
         lines.0.text("*filter\n");
         rules.filter_chains().for_each(|chain| lines.chain(Chain::Shared(chain)));
         rules.filter_head(&mut lines);
-        self.index.ports().for_each(|port| rules.filter(port, &mut lines));
+        self.index.write(Table::Filter, rules, lines.0);
         rules.filter_tail(&mut lines);
         lines.0.text("COMMIT\n*nat\n");
         rules.nat_chains().for_each(|chain| lines.chain(Chain::Shared(chain)));
@@ -371,7 +352,7 @@ impl Proxy {
             self.empty_stale(lines.0);
         }
         rules.nat_head(&mut lines);
-        self.index.ports().for_each(|port| rules.dispatch(port, &mut lines));
+        self.index.write(Table::Nat, rules, lines.0);
         own().for_each(|port| rules.service(port, &mut lines));
         if stale == StaleChains::Delete {
             self.delete_stale(lines.0);
@@ -447,8 +428,8 @@ impl Proxy {
 
     fn conntrack(&self, slices: &SliceCache, mode: Mode) -> ConntrackCleanup {
         let mut cleanup = ConntrackCleanup::default();
-        for port in self.rewritten(mode) {
-            let service = &port.plan.service;
+        let services = self.rewritten(mode).map(|port| &port.plan.service);
+        for service in services.filter(|service| service.protocol == Protocol::Udp) {
             cleanup.add(service, slices.port(&service.key(self.config.family)));
         }
         cleanup

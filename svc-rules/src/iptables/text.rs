@@ -47,8 +47,10 @@ impl Text for Vec<u8> {
     fn ip(&mut self, ip: IpAddr) -> &mut Self {
         match ip {
             IpAddr::V4(ip) => {
-                let [a, b, c, d] = ip.octets();
-                self.octet(a).text(".").octet(b).text(".").octet(c).text(".").octet(d)
+                let mut line = Dotted::default();
+                ip.octets().into_iter().for_each(|octet| line.octet(octet));
+                line.length = line.length.saturating_sub(1);
+                self.bytes(line.as_bytes())
             }
             IpAddr::V6(ip) => {
                 // Writing to a vector does not fail.
@@ -69,45 +71,93 @@ impl Text for Vec<u8> {
     }
 
     fn one_in(&mut self, n: u32) -> &mut Self {
-        const SCALE: u64 = 10_000_000_000;
-        let n = u64::from(n.max(1));
-        let (mut digits, rest) = (SCALE / n, SCALE % n);
+        if let Some(text) = usize::try_from(n).ok().and_then(|n| ONE_IN.get(n)) {
+            return self.bytes(text);
+        }
+        let n = u64::from(n);
+        let (digits, rest) = (SCALE / n, SCALE % n);
         // Printing the nearest double rounds to even on a tie, and a tie is exact only where 1/n is a double;
         // elsewhere the double lies closer to 1/n than 1/n can lie to a boundary.
         if 2 * rest == n {
             let _ = write!(Formatted(self), "{:.10}", 1.0 / n as f64);
             return self;
         }
-        digits += u64::from(2 * rest > n);
-        let mut text = *b"0.0000000000";
-        if digits >= SCALE {
-            text = *b"1.0000000000";
-            digits -= SCALE;
-        }
-        for place in text.iter_mut().rev().take(10) {
-            *place = b'0' + (digits % 10) as u8;
-            digits /= 10;
-        }
-        self.bytes(&text)
+        self.bytes(&decimals(digits + u64::from(2 * rest > n)))
     }
 }
 
-trait Octet {
-    fn octet(&mut self, octet: u8) -> &mut Self;
+const SCALE: u64 = 10_000_000_000;
+
+/// `0.` and ten digits; at most 1.
+const fn decimals(mut digits: u64) -> [u8; 12] {
+    let mut text = *b"0.0000000000";
+    if digits >= SCALE {
+        text = *b"1.0000000000";
+        digits -= SCALE;
+    }
+    let mut rest = text.as_mut_slice();
+    while let Some((last, before)) = rest.split_last_mut() {
+        if *last == b'.' {
+            break;
+        }
+        *last = b'0' + (digits % 10) as u8;
+        digits /= 10;
+        rest = before;
+    }
+    text
 }
 
-impl Octet for Vec<u8> {
-    #[inline]
-    fn octet(&mut self, octet: u8) -> &mut Self {
-        let (hundreds, tens, ones) = (octet / 100, octet / 10 % 10, octet % 10);
-        if octet >= 100 {
-            self.extend_from_slice(&[b'0' + hundreds, b'0' + tens, b'0' + ones]);
-        } else if octet >= 10 {
-            self.extend_from_slice(&[b'0' + tens, b'0' + ones]);
-        } else {
-            self.push(b'0' + ones);
+/// The probabilities of common numbers of endpoints. None of them is a tie.
+static ONE_IN: [[u8; 12]; 257] = {
+    let mut all = [decimals(SCALE); 257];
+    let mut rest = all.as_mut_slice();
+    while let Some((text, before)) = rest.split_last_mut() {
+        let n = before.len() as u64;
+        if n > 1 {
+            *text = decimals(SCALE / n + (2 * (SCALE % n) > n) as u64);
         }
-        self
+        rest = before;
+    }
+    all
+};
+
+/// Octets with a dot behind each, and how many bytes of it count.
+static OCTETS: [([u8; 4], u8); 256] = {
+    let mut all = [([b'.'; 4], 0); 256];
+    let mut rest = all.as_mut_slice();
+    while let Some((text, before)) = rest.split_last_mut() {
+        let octet = before.len() as u8;
+        let (hundreds, tens, ones) = (b'0' + octet / 100, b'0' + octet / 10 % 10, b'0' + octet % 10);
+        *text = match octet {
+            100.. => ([hundreds, tens, ones, b'.'], 4),
+            10.. => ([tens, ones, b'.', b'.'], 3),
+            _ => ([ones, b'.', b'.', b'.'], 2),
+        };
+        rest = before;
+    }
+    all
+};
+
+/// An IPv4 address with a dot at its end.
+#[derive(Default)]
+struct Dotted {
+    bytes: [u8; 16],
+    length: usize,
+}
+
+impl Dotted {
+    #[inline]
+    fn octet(&mut self, octet: u8) {
+        let Some((text, length)) = OCTETS.get(usize::from(octet)) else { return };
+        // Four octets always fit.
+        if let Some(place) = self.bytes.get_mut(self.length..self.length + text.len()) {
+            place.copy_from_slice(text);
+            self.length += usize::from(*length);
+        }
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or_default()
     }
 }
 
@@ -124,7 +174,9 @@ mod tests {
 
     #[test]
     fn addresses_as_the_standard_library_prints_them() {
-        for ip in ["0.0.0.0", "10.180.0.1", "255.199.100.99", "::1", "fd00:10::1"] {
+        for ip in
+            ["0.0.0.0", "10.180.0.1", "255.199.100.99", "255.255.255.255", "9.10.99.100", "::1", "fd00:10::1"]
+        {
             let ip: IpAddr = ip.parse().unwrap();
             assert_eq!(written(|out| _ = out.ip(ip)), format!("{ip}"));
             assert_eq!(written(|out| _ = out.socket(ip, 65535)), format!("{}", SocketAddr::new(ip, 65535)));
@@ -133,8 +185,12 @@ mod tests {
 
     #[test]
     fn probabilities_as_printed_from_a_double() {
-        for n in (1..100_000).chain([1 << 20, 10_240 * 5, u32::MAX]) {
-            assert_eq!(written(|out| _ = out.one_in(n)), format!("{:.10}", 1.0 / f64::from(n)), "1/{n}");
+        for n in (0..100_000).chain([1 << 20, 10_240 * 5, u32::MAX]) {
+            assert_eq!(
+                written(|out| _ = out.one_in(n)),
+                format!("{:.10}", 1.0 / f64::from(n.max(1))),
+                "1/{n}"
+            );
         }
     }
 }

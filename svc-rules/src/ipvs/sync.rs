@@ -23,7 +23,7 @@ use crate::ipset::{Entry, IpSet};
 use crate::iptables::text::{Formatted, Text};
 use crate::ipvsadm::{VirtualAddress, VirtualServers};
 use crate::packet::Family;
-use crate::plan::{ConntrackCleanup, PortPlan, ServicePort, Skipped, service_ports};
+use crate::plan::{ConntrackCleanup, Inbox, PortPlan, ServicePort, Skipped};
 use crate::xtables::{RestoreMode, Ruleset};
 
 /// How much a sync writes.
@@ -71,8 +71,7 @@ pub struct Proxy {
     node: NodeAddresses,
     rules: Rules,
     services: BTreeMap<ObjectRef, Known>,
-    applied: BTreeMap<ObjectRef, Vec<Arc<ServicePort>>>,
-    touched: BTreeSet<ObjectRef>,
+    inbox: Inbox,
     servers: Servers,
     entries: Counted<(Set, Entry)>,
     /// Number of different entries wanted in each set.
@@ -106,8 +105,7 @@ impl Proxy {
             node: NodeAddresses::new(&config),
             rules: Rules::new(&config),
             services: BTreeMap::new(),
-            applied: BTreeMap::new(),
-            touched: BTreeSet::new(),
+            inbox: Inbox::new(config.family),
             servers: Servers::new(&config),
             entries: Counted::default(),
             filled: [0; Set::COUNT],
@@ -132,41 +130,29 @@ impl Proxy {
     /// Adds a Service, or puts it in the place of the one with the same namespace and name. Returns what of it leads
     /// to no virtual servers.
     pub fn apply(&mut self, service: &Service) -> Vec<Skipped> {
-        let (ports, skipped) = service_ports(service, self.config.family);
-        self.applied.insert(service.metadata.object_ref(), ports.into_iter().map(Arc::new).collect());
-        skipped
+        self.inbox.apply(service)
     }
 
     /// Removes a Service. Removing one that is not there changes nothing.
     pub fn remove(&mut self, service: &ObjectRef) {
-        self.applied.insert(service.clone(), Vec::new());
+        self.inbox.remove(service);
     }
 
     /// Makes `services` the only ones.
     pub fn replace_all<'a>(&mut self, services: impl IntoIterator<Item = &'a Service>) {
-        let gone: Vec<ObjectRef> = self.services.keys().chain(self.applied.keys()).cloned().collect();
-        for name in gone {
-            self.applied.insert(name, Vec::new());
-        }
-        for service in services {
-            self.apply(service);
-        }
+        self.inbox.replace_all(services, self.services.keys());
     }
 
     /// Takes note of Services whose endpoints changed. Changes in the other family are ignored.
     pub fn touch(&mut self, changes: &ViewChanges) {
-        for change in changes.ports.iter().filter(|change| change.key.family == self.config.family) {
-            if !self.touched.contains(&change.key.service) {
-                self.touched.insert(change.key.service.clone());
-            }
-        }
+        self.inbox.touch(changes);
     }
 
     /// Moves the node to another zone, which may change the endpoints of every Service.
     pub fn set_zone(&mut self, zone: Option<SmolStr>) {
         self.config.zone = zone;
         self.viewpoint = self.config.viewpoint();
-        self.touched.extend(self.services.keys().cloned());
+        self.inbox.touch_services(self.services.keys());
     }
 
     /// Gives the node other addresses. Node ports have a virtual server at each, so the reference looks them up before
@@ -176,7 +162,7 @@ impl Proxy {
         let node = NodeAddresses::new(&self.config);
         if node != self.node {
             self.node = node;
-            self.touched.extend(self.services.keys().cloned());
+            self.inbox.touch_services(self.services.keys());
         }
     }
 
@@ -326,18 +312,9 @@ impl Proxy {
     fn plan(&mut self, slices: &SliceCache, scope: Scope) -> ConntrackCleanup {
         let mut cleanup = ConntrackCleanup::default();
         let family = self.config.family;
-        let touched = mem::take(&mut self.touched);
-        let mut applied = mem::take(&mut self.applied);
-        for name in &touched {
-            if let Some(known) = self.services.get(name) {
-                applied.entry(name.clone()).or_insert_with(|| known.ports.clone());
-            }
-        }
-        for (name, ports) in applied {
-            let known = self.services.get(&name);
-            if !touched.contains(&name) && known.map_or(ports.is_empty(), |known| known.ports == ports) {
-                continue;
-            }
+        let known =
+            |name: &ObjectRef| self.services.get(name).map_or(Vec::new(), |known| known.ports.clone());
+        for (name, ports) in self.inbox.take(known) {
             let mut part = Part::default();
             for service in &ports {
                 let listed = slices.port(&service.key(family));

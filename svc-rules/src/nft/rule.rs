@@ -192,7 +192,9 @@ fn test_or_mark(words: &mut Words<'_>) -> Result<Option<Statement>> {
     if let Expression::Address(_, end) = left
         && words.take_if("set")
     {
-        return mapped(words).map(|to| Some(Statement::SetAddress(end, to)));
+        let key = expression(words)?;
+        let to = if words.take_if("map") { map_of(key, words)? } else { key };
+        return Ok(Some(Statement::SetAddress(end, to)));
     }
     let comparison = if words.take_if("!=") {
         Comparison::NotEqual
@@ -456,6 +458,10 @@ fn translation(words: &mut Words<'_>) -> Result<Expression> {
 fn mapped(words: &mut Words<'_>) -> Result<Expression> {
     let key = expression(words)?;
     expect(words, "map")?;
+    map_of(key, words)
+}
+
+fn map_of(key: Expression, words: &mut Words<'_>) -> Result<Expression> {
     let map = map_ref(words, &key, &mut |words| tuple(words, &[]))?;
     Ok(Expression::Map(Box::new(key), map))
 }

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use svc_model::{IpFamily, Protocol};
 
 use super::Layout;
+use super::flat::OTHER_SERVICES;
 use super::part::Container;
 use crate::config::{LocalDetector, NodePortAddresses, ProxyConfig};
 use crate::plan::protocol_word;
@@ -76,8 +77,8 @@ impl Words {
     /// The declaration of the table.
     pub(super) const TABLE: &'static str = "{ comment \"rules for kube-proxy\" ; }";
 
-    /// Declarations of chains that are always there.
-    pub(super) const CHAINS: [(&'static str, &'static str); 15] = [
+    /// Chains of both layouts.
+    const CHAINS: [(&'static str, &'static str); 15] = [
         ("cluster-ips-check", ""),
         ("filter-forward", " { type filter hook forward priority 0 ; }"),
         ("filter-input", " { type filter hook input priority 0 ; }"),
@@ -94,6 +95,12 @@ impl Words {
         ("service-endpoints-check", ""),
         ("services", ""),
     ];
+
+    /// Names and declarations of chains that are always there.
+    pub(super) fn chains(&self) -> impl Iterator<Item = (&'static str, &'static str)> + use<> {
+        let flat = (self.layout == Layout::Flat).then_some((OTHER_SERVICES, ""));
+        Self::CHAINS.into_iter().chain(flat)
+    }
 
     /// Declarations of sets and maps that are always there: kind, name, what it holds.
     pub(super) fn containers(&self) -> impl Iterator<Item = (&'static str, &'static str, String)> {
@@ -181,6 +188,11 @@ impl Words {
             );
             all.push(("map", endpoints.name(), what));
         }
+        let what =
+            format!("{{ type {address} . {service} : {address} ; comment \"classes of frontends\" ; }}");
+        all.push(("map", Container::ServiceClasses.name(), what));
+        let what = format!("{{ type inet_proto . {address} : verdict ; comment \"chains of classes\" ; }}");
+        all.push(("map", Container::ClassChains.name(), what));
         let what = format!(
             "{{ type {address} . {address} . {service} ; comment \"load balancer addresses and their own traffic\" ; }}"
         );
@@ -253,8 +265,20 @@ impl Words {
             None => {}
         }
         let local = if self.node_port_ips.is_none() { "fib daddr type local " } else { "" };
+        let by_ip = format!("{service_key} vmap @service-ips");
+        match self.layout {
+            Layout::Reference => rules.push(("services", by_ip)),
+            Layout::Flat => {
+                let class = format!("{family} daddr set {service_key} map @service-classes");
+                let chain = format!("meta l4proto . {family} daddr vmap @class-chains");
+                rules.extend([
+                    ("services", format!("{class} {chain}")),
+                    (OTHER_SERVICES, format!("{family} daddr set ct original {family} daddr")),
+                    (OTHER_SERVICES, by_ip),
+                ]);
+            }
+        }
         rules.extend([
-            ("services", format!("{service_key} vmap @service-ips")),
             ("services", format!("{local}{node_port_key} vmap @service-nodeports")),
             ("nodeport-endpoints-check", format!("{node_port_key} vmap @no-endpoint-nodeports")),
             ("service-endpoints-check", format!("{service_key} vmap @no-endpoint-services")),

@@ -1,7 +1,13 @@
 //! Objects of the table that Services ask for, one or several of them the same.
 
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+use core::hash::Hash;
 use core::mem;
+
+use foldhash::fast::FixedState;
+use indexmap::IndexMap;
+use indexmap::map::Entry;
 
 /// Objects by key, each for as long as something claims it, and what they were before the last [`settle`](Self::settle).
 ///
@@ -10,7 +16,8 @@ use core::mem;
 /// [decide](Self::decide).
 #[derive(Clone, Debug)]
 pub(super) struct Claims<K, V> {
-    held: BTreeMap<K, Claim<V>>,
+    /// While all is [fresh](Self::fresh), in the order of the first claims.
+    held: IndexMap<K, Claim<V>, FixedState>,
     before: BTreeMap<K, Option<V>>,
     contested: BTreeSet<K>,
     /// Nothing was there before, so nothing of it is kept.
@@ -25,14 +32,16 @@ struct Claim<V> {
     mixed: bool,
 }
 
-impl<K: Ord + Clone, V: Clone + PartialEq> Claims<K, V> {
-    pub(super) const fn new() -> Self {
-        Self { held: BTreeMap::new(), before: BTreeMap::new(), contested: BTreeSet::new(), fresh: true }
+impl<K: Ord + Hash + Clone, V: Clone + PartialEq> Claims<K, V> {
+    pub(super) fn new() -> Self {
+        let held = IndexMap::with_hasher(FixedState::default());
+        Self { held, before: BTreeMap::new(), contested: BTreeSet::new(), fresh: true }
     }
 
-    /// Forgets all claims; all have to be made again. `before` is what is there.
-    pub(super) fn restart(&mut self, before: BTreeMap<K, V>) {
+    /// Forgets all claims; all have to be made again, about so many. `before` is what is there.
+    pub(super) fn restart(&mut self, before: BTreeMap<K, V>, claims: usize) {
         *self = Self::new();
+        self.held.reserve(claims);
         self.fresh = before.is_empty();
         self.before = before.into_iter().map(|(key, value)| (key, Some(value))).collect();
     }
@@ -42,7 +51,7 @@ impl<K: Ord + Clone, V: Clone + PartialEq> Claims<K, V> {
         let Some(claim) = self.held.get_mut(key) else { return };
         claim.uses = claim.uses.saturating_sub(1);
         if claim.uses == 0 {
-            self.held.remove(key);
+            self.held.swap_remove(key);
         } else if claim.mixed {
             self.contested.insert(key.clone());
         }
@@ -51,9 +60,10 @@ impl<K: Ord + Clone, V: Clone + PartialEq> Claims<K, V> {
     pub(super) fn claim(&mut self, key: &K, value: &V) {
         self.keep(key);
         let value = self.as_before(key, value);
-        match self.held.get_mut(key) {
-            None => drop(self.held.insert(key.clone(), Claim { value, uses: 1, mixed: false })),
-            Some(claim) => {
+        match self.held.entry(key.clone()) {
+            Entry::Vacant(vacant) => _ = vacant.insert(Claim { value, uses: 1, mixed: false }),
+            Entry::Occupied(mut occupied) => {
+                let claim = occupied.get_mut();
                 claim.uses = claim.uses.saturating_add(1);
                 if claim.value != value {
                     claim.mixed = true;
@@ -77,7 +87,8 @@ impl<K: Ord + Clone, V: Clone + PartialEq> Claims<K, V> {
         }
     }
 
-    /// What differs from before: key, old value, new value, in order of keys.
+    /// What differs from before: key, old value, new value. In order of keys, but of the first claims where nothing was
+    /// before.
     pub(super) fn changes(&self) -> impl Iterator<Item = (&K, Option<&V>, Option<&V>)> {
         let all = self.held.iter().take(if self.fresh { usize::MAX } else { 0 });
         let known = self.before.iter().map(|(key, before)| (key, before.as_ref(), self.get(key)));
@@ -96,8 +107,11 @@ impl<K: Ord + Clone, V: Clone + PartialEq> Claims<K, V> {
         self.held.get(key).map(|claim| &claim.value)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
-        self.held.iter().map(|(key, claim)| (key, &claim.value))
+    /// All there is, in order of keys.
+    pub(super) fn sorted(&self) -> Vec<(&K, &V)> {
+        let mut all: Vec<_> = self.held.iter().map(|(key, claim)| (key, &claim.value)).collect();
+        all.sort_unstable_by_key(|(key, _)| *key);
+        all
     }
 
     fn keep(&mut self, key: &K) {
@@ -118,7 +132,6 @@ impl<K: Ord + Clone, V: Clone + PartialEq> Claims<K, V> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloc::vec::Vec;
 
     fn changes(claims: &mut Claims<u8, char>) -> Vec<(u8, Option<char>, Option<char>)> {
         let all = claims.changes().map(|(key, old, new)| (*key, old.copied(), new.copied())).collect();
@@ -141,7 +154,7 @@ mod tests {
         claims.release(&2);
         claims.claim(&2, &'c');
         assert_eq!(changes(&mut claims), [(1, Some('a'), None), (2, Some('b'), Some('c'))]);
-        claims.restart(BTreeMap::from([(2, 'c'), (3, 'd')]));
+        claims.restart(BTreeMap::from([(2, 'c'), (3, 'd')]), 1);
         claims.claim(&2, &'c');
         assert_eq!(changes(&mut claims), [(3, Some('d'), None)]);
     }

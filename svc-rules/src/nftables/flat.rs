@@ -1,28 +1,71 @@
 //! What one Service adds to the table in the flat layout: elements of maps that all Services share.
 //!
-//! A frontend's verdict leads to a chain for its number of endpoints, `cluster/tcp/10`, which draws a number and looks
-//! frontend and number up in one map of all endpoints. The chain is the same for every Service with ten endpoints.
+//! A frontend has a class, which leads to a chain for its number of endpoints, `cluster/tcp/10`, which draws a number and
+//! looks frontend and number up in one map of all endpoints. The chain is the same for every Service with ten endpoints.
+//!
+//! A map from frontends to chains would be shorter, but whenever an element with a chain is added, the kernel walks all
+//! elements of all such maps, to see whether chains lead in circles. The few classes are soon walked.
+//!
+//! nft cannot look up what a map gave, except from a field of the packet. So the class is put into the packet's destination
+//! for as long as the chain runs: connection tracking keeps the real one, and the translation at the end of the chain takes
+//! the place of both.
 //!
 //! Session affinity needs to know an endpoint before the translation, which ends the chain. So what is remembered of it
-//! (see [`name::token`]) is put into the packet's destination for as long as the chain runs: connection tracking keeps the
-//! real one, and the translation at the end of the chain takes the place of both.
+//! (see [`name::token`]) is put into the packet's destination in the same way.
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::num::NonZeroU16;
 
 use smol_str::{SmolStr, format_smolstr};
 use svc_endpoints::view::Policy;
-use svc_model::Protocol;
+use svc_model::{IpFamily, Protocol};
 
 use super::base::Words;
 use super::name;
-use super::part::{Container, Part};
+use super::part::{Container, Part, count, joined};
+use crate::iptables::text::Text;
 use crate::plan::{PortPlan, ServicePort, protocol_word};
 
 /// Numbers of the endpoints of policy `Local` begin here: a frontend can have both.
 const LOCAL: usize = 1 << 24;
+
+/// The chain of frontend addresses of which the class says nothing: it puts the real destination back.
+pub(super) const OTHER_SERVICES: &str = "other-services";
+
+/// How a frontend address is served, if simply.
+#[derive(Clone, Copy)]
+enum Class {
+    /// By the endpoints of a policy, so many of them.
+    Inside(Policy, usize),
+    /// By so many endpoints, after masquerading.
+    Outside(usize),
+}
+
+/// The class of all other frontend addresses: [`Container::ServiceIps`] has their chains.
+const OTHER: u32 = 3 << 24;
+
+impl Class {
+    fn number(self) -> Option<u32> {
+        let (kind, endpoints) = match self {
+            Self::Inside(Policy::Cluster, endpoints) => (0, endpoints),
+            Self::Inside(Policy::Local, endpoints) => (1, endpoints),
+            Self::Outside(endpoints) => (2, endpoints),
+        };
+        let endpoints = u32::try_from(endpoints).ok().filter(|endpoints| endpoints >> 24 == 0)?;
+        Some((kind << 24) | endpoints)
+    }
+}
+
+/// A class in the shape of an address. Only the rule that writes it reads it, so it may be the address of something else.
+fn class_address(class: u32, family: IpFamily) -> IpAddr {
+    match family {
+        IpFamily::Ipv4 => Ipv4Addr::from(class).into(),
+        // In the block that is set aside for discarding (RFC 6666).
+        IpFamily::Ipv6 => Ipv6Addr::from((0x100 << 112) | u128::from(class)).into(),
+    }
+}
 
 /// What a client connects to.
 #[derive(Clone, Copy)]
@@ -55,30 +98,53 @@ impl Frontend {
 impl Part {
     pub(super) fn add_flat(&mut self, plan: &PortPlan, words: &Words) {
         let service = &*plan.service;
+        let frontends = 1 + service.external_ips.len() + service.load_balancer_ips.len();
+        self.elements.reserve(frontends * (plan.endpoints.len() + 3));
         self.common(plan);
         if let Ok(policy) = plan.internal {
             let frontend = Frontend::Address(service.cluster_ip);
             let chain = self.spread_flat(plan, policy, frontend, words);
-            self.lead(service, frontend, &chain);
+            let class = service.affinity.is_none().then(|| Class::Inside(policy, plan.under(policy).count()));
+            self.lead(service, frontend, class, &chain, words);
         }
         if plan.has_endpoints {
             let addresses = service.external_ips.iter().chain(&service.load_balancer_ips);
             let addresses = addresses.map(|ip| Frontend::Address(*ip));
             for frontend in addresses.chain(service.node_port.map(Frontend::NodePort)) {
                 let chain = self.enter(plan, frontend, words);
-                self.lead(service, frontend, &chain);
+                let free = service.affinity.is_none() && service.policy.external == Policy::Cluster;
+                let class = plan.external.ok().filter(|_| free);
+                let class = class.map(|policy| Class::Outside(plan.under(policy).count()));
+                self.lead(service, frontend, class, &chain, words);
             }
         }
         self.guard(service, words);
     }
 
-    fn lead(&mut self, service: &ServicePort, frontend: Frontend, chain: &str) {
-        let container = match frontend {
-            Frontend::Address(_) => Container::ServiceIps,
-            Frontend::NodePort(_) => Container::ServiceNodeports,
-        };
+    /// Leads a frontend to its chain.
+    fn lead(
+        &mut self,
+        service: &ServicePort,
+        frontend: Frontend,
+        class: Option<Class>,
+        chain: &str,
+        words: &Words,
+    ) {
         let key = frontend.key(service, Some(service.protocol));
-        self.element(container, key, format_smolstr!("goto {chain}"), "");
+        let chain = format_smolstr!("goto {chain}");
+        if let Frontend::NodePort(_) = frontend {
+            return self.element(Container::ServiceNodeports, key, chain, "");
+        }
+        let (class, chain) = match class.and_then(Class::number) {
+            Some(class) => (class, chain),
+            None => {
+                self.element(Container::ServiceIps, key.clone(), chain, "");
+                (OTHER, format_smolstr!("goto {OTHER_SERVICES}"))
+            }
+        };
+        let (protocol, class) = (protocol_word(service.protocol), class_address(class, words.ip_family));
+        self.element(Container::ClassChains, format_smolstr!("{protocol} . {class}"), chain, "");
+        self.element(Container::ServiceClasses, key, format_smolstr!("{class}"), "");
     }
 
     /// The chain that traffic from outside enters by.
@@ -136,11 +202,17 @@ impl Part {
             Frontend::NodePort(_) => Container::NodeportEndpoints(service.protocol),
         };
         let base = first(policy);
-        let front = frontend.key(service, None);
+        // There are many of these, and formatting them takes most of the time.
+        let mut front = Vec::with_capacity(64);
+        front.text(&frontend.key(service, None)).text(" . ");
+        let mut buffer = Vec::with_capacity(64);
         let mut number = 0;
         for endpoint in plan.under(policy) {
-            let to = format_smolstr!("{} . {}", endpoint.ip, endpoint.port);
-            self.element(container, format_smolstr!("{front} . {}", base + number), to, "");
+            let key = joined(&mut front, |text| _ = text.number(count(base + number)));
+            let to = joined(&mut buffer, |text| {
+                text.ip(endpoint.ip).text(" . ").number(endpoint.port.into());
+            });
+            self.element(container, key, to, "");
             number += 1;
         }
         let protocol = protocol_word(service.protocol);
@@ -148,7 +220,7 @@ impl Part {
         let name = format_smolstr!("{prefix}{}/{protocol}/{number}", policy_word(policy));
         if !self.has_chain(&name) {
             let front = match frontend {
-                Frontend::Address(_) => alloc::format!("{family} daddr . {protocol} dport"),
+                Frontend::Address(_) => alloc::format!("ct original {family} daddr . {protocol} dport"),
                 Frontend::NodePort(_) => alloc::format!("{protocol} dport"),
             };
             let draw = draw(number, base);

@@ -3,7 +3,6 @@
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::fmt::Write;
 use core::net::{IpAddr, SocketAddr};
 
 use smol_str::{SmolStr, format_smolstr};
@@ -12,6 +11,7 @@ use svc_model::Protocol;
 
 use super::base::Words;
 use super::name;
+use crate::iptables::text::Text;
 use crate::plan::{PortPlan, ServicePort, protocol_word};
 
 /// A shared set or map, in the order in which they are filled: what leads nowhere before what leads to it.
@@ -38,11 +38,15 @@ pub(super) enum Container {
     NoEndpointServices,
     ServiceIps,
     ServiceNodeports,
+    /// Flat layout: the chain of each class of frontends.
+    ClassChains,
+    /// Flat layout: the class of each frontend address.
+    ServiceClasses,
     ClusterIps,
 }
 
 impl Container {
-    pub(super) const ALL: [Self; 19] = [
+    pub(super) const ALL: [Self; 21] = [
         Self::Endpoints(Protocol::Tcp),
         Self::Endpoints(Protocol::Udp),
         Self::Endpoints(Protocol::Sctp),
@@ -61,6 +65,8 @@ impl Container {
         Self::NoEndpointServices,
         Self::ServiceIps,
         Self::ServiceNodeports,
+        Self::ClassChains,
+        Self::ServiceClasses,
         Self::ClusterIps,
     ];
 
@@ -84,6 +90,8 @@ impl Container {
             Self::NoEndpointServices => "no-endpoint-services",
             Self::ServiceIps => "service-ips",
             Self::ServiceNodeports => "service-nodeports",
+            Self::ClassChains => "class-chains",
+            Self::ServiceClasses => "service-classes",
             Self::ClusterIps => "cluster-ips",
         }
     }
@@ -238,28 +246,28 @@ impl Part {
 
     fn spread(&mut self, plan: &PortPlan, policy: Policy, names: &Names, words: &Words) {
         let mut rules = Vec::new();
-        let number = plan.under(policy).count();
+        let number = count(plan.under(policy).count());
         let sticky = plan.service.affinity.is_some();
-        let mut last = match sticky {
-            true => alloc::format!("numgen random mod {number} vmap {{ "),
-            false => alloc::format!(
-                "meta l4proto {} dnat {} addr . port to numgen random mod {number} map {{ ",
-                protocol_word(plan.service.protocol),
-                words.family,
-            ),
-        };
-        for (place, endpoint) in plan.under(policy).enumerate() {
-            last.push_str(if place > 0 { " , " } else { "" });
+        let mut last = Vec::with_capacity(64 + 32 * plan.endpoints.len());
+        if !sticky {
+            let protocol = protocol_word(plan.service.protocol);
+            last.text("meta l4proto ").text(protocol).text(" dnat ").text(words.family);
+            last.text(" addr . port to ");
+        }
+        last.text("numgen random mod ").number(number).text(if sticky { " vmap { " } else { " map { " });
+        for (place, endpoint) in (0..).zip(plan.under(policy)) {
+            last.text(if place > 0 { " , " } else { "" }).number(place);
             if sticky {
                 let name = name::of_endpoint(&plan.service, endpoint);
                 rules.push(alloc::format!("{} saddr @affinity-{name} goto endpoint-{name}", words.family));
-                let _ = write!(last, "{place} : goto endpoint-{name}");
+                last.text(" : goto endpoint-").text(&name);
             } else {
-                let _ = write!(last, "{place} : {} . {}", endpoint.ip, endpoint.port);
+                last.text(" : ").ip(endpoint.ip).text(" . ").number(endpoint.port.into());
             }
         }
-        last.push_str(" }");
-        rules.push(last);
+        last.text(" }");
+        // Nothing but ASCII was put together.
+        rules.push(String::from_utf8(last).unwrap_or_default());
         self.chain(names.of(policy).as_str(), rules);
     }
 
@@ -282,6 +290,19 @@ impl Part {
     }
 }
 
+/// What `write` puts together, which is nothing but ASCII.
+pub(super) fn joined(buffer: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) -> SmolStr {
+    let start = buffer.len();
+    write(buffer);
+    let text = SmolStr::new(core::str::from_utf8(buffer).unwrap_or_default());
+    buffer.truncate(start);
+    text
+}
+
+pub(super) fn count(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
 fn refusal(why: NoEndpoints) -> SmolStr {
     SmolStr::new_static(match why {
         NoEndpoints::Anywhere => "goto reject-chain",
@@ -301,10 +322,10 @@ impl Names {
     fn new(service: &ServicePort) -> Self {
         let base = name::of_port(service);
         Self {
-            cluster: alloc::format!("service-{base}"),
-            local: alloc::format!("local-{base}"),
-            external: alloc::format!("external-{base}"),
-            firewall: alloc::format!("firewall-{base}"),
+            cluster: ["service-", &base].concat(),
+            local: ["local-", &base].concat(),
+            external: ["external-", &base].concat(),
+            firewall: ["firewall-", &base].concat(),
         }
     }
 
@@ -316,6 +337,6 @@ impl Names {
     }
 
     fn goto(&self, policy: Policy) -> String {
-        alloc::format!("goto {}", self.of(policy))
+        ["goto ", self.of(policy)].concat()
     }
 }

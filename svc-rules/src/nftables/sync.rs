@@ -8,7 +8,7 @@ use core::mem;
 
 use ipnet::IpNet;
 use smol_str::SmolStr;
-use svc_endpoints::view::{PortKey, SliceCache, ViewChanges, Viewpoint};
+use svc_endpoints::view::{SliceCache, ViewChanges, Viewpoint};
 use svc_model::{IpFamily, ObjectRef, Service};
 
 use super::base::Words;
@@ -16,7 +16,7 @@ use super::claims::Claims;
 use super::part::{Container, Part, Rules, Value};
 use super::transaction::{Cut, Transaction};
 use crate::config::ProxyConfig;
-use crate::plan::{PortPlan, ServicePort, Skipped, service_ports};
+use crate::plan::{Inbox, PortPlan, ServicePort, Skipped};
 
 /// How the table is laid out. What becomes of packets is the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -100,8 +100,7 @@ pub struct Proxy {
     /// Ranges of cluster addresses as of the last full sync.
     service_cidrs: Vec<IpNet>,
     services: BTreeMap<ObjectRef, Entry>,
-    applied: BTreeMap<ObjectRef, Vec<Arc<ServicePort>>>,
-    touched: BTreeSet<ObjectRef>,
+    inbox: Inbox,
     chains: Claims<SmolStr, Rules>,
     /// Affinity sets with their timeout in seconds.
     sets: Claims<SmolStr, u32>,
@@ -138,11 +137,10 @@ impl Proxy {
         Self {
             viewpoint: config.viewpoint(),
             words: Words::new(&config, layout),
+            inbox: Inbox::new(config.family),
             config,
             service_cidrs: Vec::new(),
             services: BTreeMap::new(),
-            applied: BTreeMap::new(),
-            touched: BTreeSet::new(),
             chains: Claims::new(),
             sets: Claims::new(),
             elements: Claims::new(),
@@ -163,36 +161,29 @@ impl Proxy {
     /// Adds a Service, or puts it in the place of the one with the same namespace and name. Returns what of it leads
     /// to no rules.
     pub fn apply(&mut self, service: &Service) -> Vec<Skipped> {
-        let (ports, skipped) = service_ports(service, self.config.family);
-        self.applied.insert(service.metadata.object_ref(), ports.into_iter().map(Arc::new).collect());
-        skipped
+        self.inbox.apply(service)
     }
 
     /// Removes a Service. Removing one that is not there changes nothing.
     pub fn remove(&mut self, service: &ObjectRef) {
-        self.applied.insert(service.clone(), Vec::new());
+        self.inbox.remove(service);
     }
 
     /// Makes `services` the only ones.
     pub fn replace_all<'a>(&mut self, services: impl IntoIterator<Item = &'a Service>) {
-        let gone: Vec<ObjectRef> = self.services.keys().chain(self.applied.keys()).cloned().collect();
-        self.applied.extend(gone.into_iter().map(|name| (name, Vec::new())));
-        for service in services {
-            self.apply(service);
-        }
+        self.inbox.replace_all(services, self.services.keys());
     }
 
     /// Takes note of Services whose endpoints changed. Changes in the other family are ignored.
     pub fn touch(&mut self, changes: &ViewChanges) {
-        let ours = changes.ports.iter().filter(|change| change.key.family == self.config.family);
-        self.touched.extend(ours.map(|change| change.key.service.clone()));
+        self.inbox.touch(changes);
     }
 
     /// Moves the node to another zone, which may change the endpoints of every Service; the next sync is full.
     pub fn set_zone(&mut self, zone: Option<SmolStr>) {
         self.config.zone = zone;
         self.viewpoint = self.config.viewpoint();
-        self.touched.extend(self.services.keys().cloned());
+        self.inbox.touch_services(self.services.keys());
         self.must_be_full = true;
     }
 
@@ -301,15 +292,16 @@ impl Proxy {
         let mut out = String::new();
         let mut text = Transaction::new(self.words.family, &mut out);
         text.line("add table", format_args!("{}", Words::TABLE));
-        let own = self.chains.iter().map(|(name, _)| (name.as_str(), ""));
+        let own = self.chains.sorted().into_iter().map(|(name, _)| (name.as_str(), ""));
         let emptied = self.emptied.iter().map(|name| (name.as_str(), ""));
-        let chains: BTreeMap<_, _> = Words::CHAINS.into_iter().chain(own).chain(emptied).collect();
+        let chains = self.words.chains().map(|(name, options)| -> (&str, &str) { (name, options) });
+        let chains: BTreeMap<_, _> = chains.chain(own).chain(emptied).collect();
         for (name, options) in chains {
             text.line("add chain", format_args!("{name}{options}"));
         }
-        let affinity = self.sets.iter();
+        let affinity = self.sets.sorted();
         let affinity =
-            affinity.map(|(name, seconds)| ("set", name.as_str(), self.words.affinity_set(*seconds)));
+            affinity.iter().map(|(name, seconds)| ("set", name.as_str(), self.words.affinity_set(**seconds)));
         let shared = self.words.containers().map(|(kind, name, what)| -> (_, &str, _) { (kind, name, what) });
         let mut containers: Vec<_> = affinity.chain(shared).collect();
         // Sets before maps.
@@ -317,14 +309,15 @@ impl Proxy {
         for (kind, name, what) in containers {
             text.line(&alloc::format!("add {kind}"), format_args!("{name} {what}"));
         }
-        let own = self.chains.iter();
+        let own = self.chains.sorted().into_iter();
         let own = own.flat_map(|(name, rules)| rules.iter().map(move |rule| (name.as_str(), rule.clone())));
         let mut rules: Vec<_> = self.words.rules(&self.service_cidrs).into_iter().chain(own).collect();
         rules.sort_by_key(|(chain, _)| *chain);
         for (chain, rule) in rules {
             text.line("add rule", format_args!("{chain} {rule}"));
         }
-        let elements: Vec<_> = self.elements.iter().map(|(key, value)| (key, None, Some(value))).collect();
+        let elements: Vec<_> =
+            self.elements.sorted().into_iter().map(|(key, value)| (key, None, Some(value))).collect();
         text.elements(&elements, 1);
         out
     }
@@ -332,23 +325,13 @@ impl Proxy {
     /// Brings the parts up to date, and returns those that changed as they were.
     fn plan(&mut self, slices: &SliceCache) -> BTreeMap<ObjectRef, Part> {
         let mut changed = BTreeMap::new();
-        let touched = mem::take(&mut self.touched);
-        let mut applied = mem::take(&mut self.applied);
-        for name in touched {
-            if let Some(entry) = self.services.get(&name) {
-                applied.entry(name).or_insert_with(|| entry.ports.clone());
-            }
-        }
-        for (name, ports) in applied {
+        let known =
+            |name: &ObjectRef| self.services.get(name).map_or(Vec::new(), |entry| entry.ports.clone());
+        for (name, ports) in self.inbox.take(known) {
             let mut part = Part::default();
             for service in &ports {
-                let key = PortKey {
-                    service: name.clone(),
-                    family: self.config.family,
-                    port: SmolStr::new(service.name.port()),
-                    protocol: service.protocol,
-                };
-                let plan = PortPlan::new(Arc::clone(service), slices.port(&key), &self.viewpoint);
+                let listed = slices.port(&service.key(self.config.family));
+                let plan = PortPlan::new(Arc::clone(service), listed, &self.viewpoint);
                 match self.words.layout {
                     Layout::Reference => part.add(&plan, &self.words),
                     Layout::Flat => part.add_flat(&plan, &self.words),
@@ -368,9 +351,10 @@ impl Proxy {
     /// Services that changed.
     fn claim(&mut self, old: &BTreeMap<ObjectRef, Part>, left: Option<&Left>) {
         if let Some(left) = left {
-            self.chains.restart(BTreeMap::new());
-            self.sets.restart(BTreeMap::new());
-            self.elements.restart(left.elements.clone());
+            let parts = self.services.values().map(|entry| &entry.part);
+            self.chains.restart(BTreeMap::new(), 0);
+            self.sets.restart(BTreeMap::new(), 0);
+            self.elements.restart(left.elements.clone(), parts.map(|part| part.elements.len()).sum());
             for ip in self.words.node_port_ips.iter().flatten() {
                 let key = (Container::NodeportIps, smol_str::format_smolstr!("{ip}"));
                 self.elements.claim(&key, &Value::default());
@@ -406,9 +390,9 @@ impl Proxy {
         for (kind, name, what) in self.words.containers() {
             text.line(&alloc::format!("add {kind}"), format_args!("{name} {what}"));
         }
-        for (name, options) in Words::CHAINS {
+        for (name, options) in self.words.chains() {
             text.line("add chain", format_args!("{name}{options}"));
-            text.line("flush chain", format_args!("{name}"));
+            text.chain("flush chain", name);
         }
         for (chain, rule) in self.words.rules(&self.service_cidrs) {
             text.line("add rule", format_args!("{chain} {rule}"));
@@ -421,21 +405,21 @@ impl Proxy {
         self.write_sets(scope, old, text);
         // All chains first, since their rules lead from one to another.
         let differing = || self.chains.changes().filter_map(|(name, old, new)| Some((name, old, new?)));
-        let all = || self.chains.iter().take(if scope == Scope::Full { usize::MAX } else { 0 });
+        let all = if scope == Scope::Full { self.chains.sorted() } else { Vec::new() };
         let some = || differing().filter(|_| scope == Scope::Changes);
         let new = some().filter(|(_, old, _)| old.is_none()).map(|(name, ..)| name);
-        for name in all().map(|(name, _)| name).chain(new) {
-            text.line("add chain", format_args!("{name}"));
+        for name in all.iter().map(|(name, _)| *name).chain(new) {
+            text.chain("add chain", name);
             text.cut();
         }
-        for (name, rules) in all() {
-            text.line("flush chain", format_args!("{name}"));
+        for (name, rules) in all {
+            text.chain("flush chain", name);
             text.rules(name, rules.iter());
             text.cut();
         }
         for (name, old, rules) in some() {
             if old.is_some() {
-                text.line("flush chain", format_args!("{name}"));
+                text.chain("flush chain", name);
             }
             text.rules(name, rules.iter());
             text.cut();
@@ -456,7 +440,7 @@ impl Proxy {
             let chains: BTreeMap<_, _> =
                 chains.filter(|(_, rules)| used(rules)).map(|(name, rules)| (name, rules)).collect();
             for name in chains.keys() {
-                text.line("flush chain", format_args!("{name}"));
+                text.chain("flush chain", name);
             }
             for (name, _, seconds) in renewed {
                 text.line("delete set", format_args!("{name}"));
@@ -469,9 +453,9 @@ impl Proxy {
             }
             text.cut();
         }
-        let all = self.sets.iter().take(if scope == Scope::Full { usize::MAX } else { 0 });
+        let all = if scope == Scope::Full { self.sets.sorted() } else { Vec::new() };
         let new = self.sets.changes().filter(|(_, old, _)| scope == Scope::Changes && old.is_none());
-        for (name, seconds) in all.chain(new.filter_map(|(name, _, new)| Some((name, new?)))) {
+        for (name, seconds) in all.into_iter().chain(new.filter_map(|(name, _, new)| Some((name, new?)))) {
             text.line("add set", format_args!("{name} {}", self.words.affinity_set(*seconds)));
             text.cut();
         }
@@ -483,7 +467,9 @@ impl Proxy {
             Layout::Reference => 1,
             Layout::Flat => ELEMENTS_OF_LINE,
         };
-        let (new, mut old): (Vec<_>, Vec<_>) = self.elements.changes().partition(|(.., new)| new.is_some());
+        let (mut new, mut old): (Vec<_>, Vec<_>) =
+            self.elements.changes().partition(|(.., new)| new.is_some());
+        new.sort_by_key(|((container, _), ..)| *container);
         text.elements(&new, at_once);
         old.reverse();
         text.elements(&old, at_once);
@@ -495,7 +481,7 @@ impl Proxy {
         let gone = self.chains.changes().filter(|(.., new)| new.is_none()).map(|(name, ..)| name);
         let foreign = left.chains.iter().filter(|name| self.chains.get(name).is_none());
         for name in gone.chain(foreign) {
-            text.line("flush chain", format_args!("{name}"));
+            text.chain("flush chain", name);
             text.cut();
             emptied.push(name.clone());
         }

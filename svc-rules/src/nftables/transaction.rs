@@ -54,10 +54,20 @@ impl<'a> Transaction<'a> {
         self.operations += 1;
     }
 
+    pub(super) fn chain(&mut self, what: &str, chain: &str) {
+        self.push(&[what, " ", self.family, " kube-proxy ", chain, "\n"]);
+        self.operations += 1;
+    }
+
     pub(super) fn rules<'r>(&mut self, chain: &str, rules: impl IntoIterator<Item = &'r String>) {
         for rule in rules {
-            self.line("add rule", format_args!("{chain} {rule}"));
+            self.push(&["add rule ", self.family, " kube-proxy ", chain, " ", rule, "\n"]);
+            self.operations += 1;
         }
+    }
+
+    fn push(&mut self, words: &[&str]) {
+        words.iter().for_each(|word| self.out.push_str(word));
     }
 
     /// Deletes the old and adds the new elements of one container, those of each line at once.
@@ -82,22 +92,19 @@ impl<'a> Transaction<'a> {
         let Some(((container, _), ..)) = line.first() else { return };
         let mut number = 0;
         for (key, value) in elements {
-            let _ = match number {
-                0 => write!(
-                    self.out,
-                    "{verb} element {} kube-proxy {} {{ {key}",
-                    self.family,
-                    container.name()
-                ),
-                _ => write!(self.out, " , {key}"),
-            };
+            match number {
+                0 => {
+                    self.push(&[verb, " element ", self.family, " kube-proxy ", container.name(), " { ", key])
+                }
+                _ => self.push(&[" , ", key]),
+            }
             number += 1;
             if let Some(value) = value {
                 if !value.comment.is_empty() {
-                    let _ = write!(self.out, " comment \"{}\"", value.comment);
+                    self.push(&[" comment \"", &value.comment, "\""]);
                 }
                 if !value.verdict.is_empty() {
-                    let _ = write!(self.out, " : {}", value.verdict);
+                    self.push(&[" : ", &value.verdict]);
                 }
             }
         }

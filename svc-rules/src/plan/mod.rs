@@ -5,12 +5,14 @@
 //! as [`svc_endpoints`] selects them. All three backends write from the same plan.
 
 mod conntrack;
+mod inbox;
 mod name;
 mod node;
 mod port;
 mod service;
 
 pub use conntrack::{ConntrackCleanup, Flow, Frontend};
+pub(crate) use inbox::Inbox;
 pub use name::ServicePortName;
 pub use node::port_plans;
 pub use port::{Endpoint, PortPlan, ServicePort};

@@ -15,6 +15,8 @@ use crate::probe::{Expect, Probe};
 const CLUSTER: [&str; 2] = ["172.30.0.", "fd00:172:30::"];
 const EXTERNAL: [&str; 2] = ["203.0.113.", "2001:db8:abcd::"];
 
+const PROTOCOLS: [&str; 3] = ["TCP", "UDP", "SCTP"];
+
 /// Name, last part of its addresses, ports and policies of a Service.
 struct Plan {
     name: &'static str,
@@ -128,7 +130,7 @@ fn service(plan: &Plan, family: Family) -> Service {
     }
     let exposed = spec["type"] != "ClusterIP";
     let node_port = 30_000 + u16::from(plan.number);
-    let ports = ["TCP", "UDP"].map(|protocol| {
+    let ports = PROTOCOLS.map(|protocol| {
         let mut port = json!({"name": protocol.to_lowercase(), "protocol": protocol, "port": 80, "targetPort": POD_PORT});
         if exposed {
             port["nodePort"] = json!(node_port);
@@ -155,7 +157,7 @@ pub(crate) fn slice(service: &str, endpoints: &[Place], family: Family) -> Endpo
             json!({"addresses": [place.address(family)], "conditions": {"ready": true}, "nodeName": node})
         })
         .collect();
-    let ports = ["TCP", "UDP"]
+    let ports = PROTOCOLS
         .map(|protocol| json!({"name": protocol.to_lowercase(), "protocol": protocol, "port": POD_PORT}));
     serde_json::from_value(json!({
         "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
@@ -196,6 +198,7 @@ pub(crate) fn probes(family: Family) -> Vec<Probe> {
     let both = |from, to, expect| {
         [Transport::TCP, Transport::UDP].map(|transport| Probe { from, transport, to, expect })
     };
+    let sctp = |from, to, expect| [Probe { from, transport: Transport::SCTP, to, expect }];
     let tcp = |from, to, expect| [Probe { from, transport: Transport::TCP, to, expect }];
     let mut probes = Vec::new();
     // ClusterIP: pods keep their address except to themselves; who is no pod is masqueraded.
@@ -233,6 +236,13 @@ pub(crate) fn probes(family: Family) -> Vec<Probe> {
     // internalTrafficPolicy: Local.
     probes.extend(tcp(Pod2, cluster_ip("inside", family), Open(&[Pod1])));
     probes.extend(tcp(Pod2, cluster_ip("nowhere", family), Silent));
+    // SCTP, as far as its rules are its own.
+    probes.extend(sctp(Pod1, cluster_ip("web", family), Hairpin(ALL)));
+    probes.extend(sctp(Outside, node_port("web", node), Masqueraded(ALL)));
+    probes.extend(sctp(Outside, external_ip("local", family), Open(&[Pod2])));
+    probes.extend(sctp(Allowed, external_ip("ranges", family), Masqueraded(&[Pod1])));
+    probes.extend(sctp(Outside, external_ip("ranges", family), Silent));
+    probes.extend(sctp(Outside, node_port("none", node), Refused));
     // What is no Service's goes its own way.
     probes.extend(tcp(Outside, SocketAddr::new(node, NODE_PORT_OWN), Open(&[Node])));
     probes.extend(tcp(Pod1, SocketAddr::new(Pod2.address(family), POD_PORT), Open(&[Pod2])));

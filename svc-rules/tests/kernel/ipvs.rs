@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use ipnet::IpNet;
 use svc_endpoints::view::SliceCache;
 use svc_model::{EndpointSlice, ObjectRef, Service};
+use svc_rules::audit::{self, Audit, IpvsDump};
 use svc_rules::ipset::{self, OnDuplicate};
 use svc_rules::ipvs::{DUMMY_DEVICE, Input, Proxy, Scope, jumps, sysctls};
 use svc_rules::ipvsadm::VirtualServers;
@@ -19,10 +20,12 @@ use svc_rules::{Kernel as Rules, ProxyConfig};
 
 use crate::Scenario;
 use crate::cluster::{cache, cluster_ip, external_ip, node_port, objects, probes, slice};
-use crate::lab::{Lab, Place};
+use crate::lab::{Lab, POD_PORT, Place};
 use crate::probe::{Expect, Probe, check, check_affinity};
 
 const SCENARIOS: &[Scenario] = &[
+    ("ipvs_ipv4_audit", || audit(Family::V4)),
+    ("ipvs_ipv6_audit", || audit(Family::V6)),
     ("ipvs_ipv4_connections", || connections(Family::V4)),
     ("ipvs_ipv6_connections", || connections(Family::V6)),
     ("ipvs_ipv4_updates", || updates(Family::V4)),
@@ -148,8 +151,17 @@ impl<'a> Node<'a> {
         }
     }
 
+    /// While the kernel lists the virtual servers of one namespace in several messages, it counts those of all. So a list
+    /// taken while another scenario changes its own may have gaps and repeats; one that comes out twice is right.
     fn servers(&self) -> VirtualServers {
-        let text = self.run("ipvsadm", &["-Sn"], b"");
+        let list = || self.run("ipvsadm", &["-Sn"], b"");
+        let mut text = list();
+        for _ in 0..10 {
+            let before = std::mem::replace(&mut text, list());
+            if before == text {
+                break;
+            }
+        }
         let mut servers = VirtualServers::new();
         servers.restore(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
         servers
@@ -298,6 +310,60 @@ fn updates(family: Family) {
     // Everything, over what is there.
     node.sync(Scope::Full);
     node.check_state();
+}
+
+/// What the tools print after a load has nothing wrong with it; each damage is found out from it, and repaired.
+fn audit(family: Family) {
+    let lab = Lab::bare();
+    let (services, slices) = objects(family);
+    let mut node = Node::new(&lab, family, &services, &slices);
+    node.sync(Scope::Full);
+    node.jump();
+    let check = || {
+        let (servers, sets, rules) = (node.servers(), node.sets(), node.rules());
+        let found = IpvsDump { servers: &servers, sets: &sets, rules: &rules };
+        audit::ipvs(node.proxy.config(), &services, &node.slices, found)
+    };
+    let feed = |command: &str, text: &str| match command.split(' ').collect::<Vec<_>>()[..] {
+        ["iptables-restore", ref arguments @ ..] => {
+            node.run(node.iptables("restore"), arguments, text.as_bytes());
+        }
+        ["ipvsadm", ..] => node.ipvsadm(text.as_bytes()),
+        [tool, ref arguments @ ..] => _ = node.run(tool, arguments, text.as_bytes()),
+        [] => panic!("no tool"),
+    };
+    assert_eq!(check(), Audit::default());
+
+    let web = cluster_ip("web", family);
+    let pod = SocketAddr::new(Place::Pod1.address(family), POD_PORT);
+    let set = if family == Family::V4 { "KUBE-CLUSTER-IP" } else { "KUBE-6-CLUSTER-IP" };
+    let other = SocketAddr::new(web.ip(), 99);
+    let element = format!("{set} {},tcp:80", web.ip());
+    let (servers, sets, rules) = ("ipvsadm --restore", "ipset restore", "iptables-restore --noflush");
+    // In an order in which they can also be done one after another.
+    let damages = [
+        (servers, format!("-e -t {web} -r {pod} -m -w 7\n")),
+        (servers, format!("-E -t {web} -s wrr\n")),
+        (servers, format!("-A -t {other} -s rr\n-a -t {other} -r {pod} -m -w 1\n")),
+        (servers, format!("-a --sctp-service {web} -r {other} -m -w 1\n")),
+        (servers, format!("-d -t {web} -r {pod}\n")),
+        (servers, format!("-D -t {web}\n")),
+        (sets, format!("del {element}\n")),
+        (sets, format!("add {set} {},udp:99\n", web.ip())),
+        (rules, "*nat\n:KUBE-SERVICES - [0:0]\nCOMMIT\n".into()),
+        (rules, "*nat\n-D KUBE-POSTROUTING 1\nCOMMIT\n".into()),
+        (rules, "*nat\n-D PREROUTING 1\nCOMMIT\n".into()),
+    ];
+    for (command, text) in &damages {
+        feed(command, text);
+        let found = check();
+        assert!(!found.findings.is_empty(), "{command}: {text}");
+        found.repair.iter().for_each(|step| feed(step.command, &step.input));
+        assert_eq!(check(), Audit::default(), "{command}: {text}");
+    }
+    damages.iter().for_each(|(command, text)| feed(command, text));
+    check().repair.iter().for_each(|step| feed(step.command, &step.input));
+    assert_eq!(check(), Audit::default());
 }
 
 impl Node<'_> {

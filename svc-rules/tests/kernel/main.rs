@@ -24,6 +24,7 @@ mod ipvs;
 mod lab;
 mod nft;
 mod probe;
+mod sctp;
 mod traffic;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -8,6 +8,8 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
+use crate::sctp;
+
 /// How long a client waits before it takes a packet for lost: long enough for a second SYN, since over a veth pair the
 /// refusal of the first can arrive while the socket is still busy sending it, and is then forgotten.
 const PATIENCE: Duration = Duration::from_millis(1300);
@@ -50,8 +52,8 @@ pub(crate) fn helper(arguments: &[String]) -> Option<ExitCode> {
     match words.as_slice() {
         ["serve", name, ports @ ..] => serve(name, ports),
         ["connect", protocol, destination, count] => {
-            for _ in 0..count.parse::<usize>().unwrap() {
-                println!("{}", connect(protocol, destination.parse().unwrap()));
+            for number in 0..count.parse::<u32>().unwrap() {
+                println!("{}", connect(protocol, destination.parse().unwrap(), number));
             }
         }
         ["sysctl", settings @ ..] => {
@@ -66,7 +68,7 @@ pub(crate) fn helper(arguments: &[String]) -> Option<ExitCode> {
     Some(ExitCode::SUCCESS)
 }
 
-/// Serves TCP and UDP on every port, in both families, until its standard input is closed.
+/// Serves TCP, UDP and SCTP on every port, in both families, until its standard input is closed.
 fn serve(name: &str, ports: &[&str]) {
     for port in ports {
         let port: u16 = port.parse().unwrap();
@@ -89,15 +91,23 @@ fn serve(name: &str, ports: &[&str]) {
                 let _ = socket.send_to(format!("{greeting} {}", peer.ip().to_canonical()).as_bytes(), peer);
             }
         });
+        sctp::serve(name, port, true).unwrap();
+        sctp::serve(name, port, false).unwrap();
     }
     println!("ready");
     let _ = std::io::stdin().read(&mut [0]);
 }
 
-fn connect(protocol: &str, destination: SocketAddr) -> String {
+/// One attempt, the `number`th of this process.
+fn connect(protocol: &str, destination: SocketAddr, number: u32) -> String {
     let result = match protocol {
         "tcp" => over_tcp(destination),
         "udp" => over_udp(destination),
+        // Raw sockets have no ports of their own; each attempt is to be a connection of its own.
+        "sctp" => {
+            let port = 20_000 + std::process::id().wrapping_mul(64).wrapping_add(number) % 40_000;
+            sctp::connect(port as u16, destination, PATIENCE)
+        }
         other => panic!("protocol {other}"),
     };
     match result {

@@ -11,7 +11,7 @@ use anyhow::{Result, bail};
 use svc_examples::input::Input;
 use svc_examples::output::{DIM, Format, styled};
 use svc_examples::world::World;
-use svc_model::IpFamily;
+use svc_model::{IpFamily, Sent};
 use svc_rules::iptables::{Mode, Proxy, Sections, StaleChains};
 use svc_rules::packet::Family;
 use svc_rules::policy::{self, Refusal};
@@ -98,7 +98,8 @@ impl FamilyArg {
     }
 }
 
-/// How the rules of a node are written, and its proxy's configuration; `mode` overrides that of the manifests.
+/// How the rules of a node are written, and its proxy's configuration; `mode` overrides that of the manifests. Ranges of
+/// cluster addresses are those of the ServiceCIDR objects, all of them, as kube-proxy takes them.
 pub(crate) fn configuration(
     world: &World,
     node: Option<&str>,
@@ -110,7 +111,14 @@ pub(crate) fn configuration(
         Some(scheme) => scheme,
         None => Scheme::of(world.proxy_mode()?),
     };
-    Ok((scheme, world.proxy_config(&node, family, scheme.mode())?))
+    let mut config = world.proxy_config(&node, family, scheme.mode())?;
+    let objects = world.cluster.service_cidrs().iter();
+    config.service_cidrs = objects
+        .flat_map(|object| &object.spec.cidrs)
+        .filter_map(Sent::get)
+        .filter(|range| IpFamily::of(range.addr()) == family)
+        .collect();
+    Ok((scheme, config))
 }
 
 pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<ExitCode> {
