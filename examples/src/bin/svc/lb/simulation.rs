@@ -197,3 +197,43 @@ fn disruption(plan: &Plan, empty: &Balancer) -> anyhow::Result<Disruption> {
     let others = (all - own).max(1.0);
     Ok(Disruption { removed, own: own / all, others: moved(&before, &after) / others, anyway: anyway / all })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use svc_lb::Scheduler;
+
+    #[test]
+    fn every_scheduler_can_be_simulated() {
+        for scheduler in Scheduler::ALL {
+            let address = |number: u8| SocketAddr::from(([10, 2, 0, number], 80));
+            let plan = Plan {
+                options: BalancerOptions::new(scheduler),
+                backends: (1..=4)
+                    .map(|number| Backend::new(address(number)).with_weight(number.into()))
+                    .collect(),
+                requests: 10_000,
+                clients: 500,
+                open: 20,
+                remove: 1,
+                seed: 1,
+            };
+            let mut seen = Vec::new();
+            let report = run(&plan, |done| seen.push(done)).unwrap();
+            assert_eq!(seen, [0, 4_096, 8_192], "{scheduler}");
+            let counted: u64 = report.backends.iter().map(|row| row.requests).sum();
+            assert_eq!(counted + report.refused, 10_000, "{scheduler}");
+            assert_eq!(report.refused > 0, scheduler == Scheduler::Ovf, "{scheduler}");
+            let Disruption { removed, own, others, anyway } = report.disruption;
+            assert_eq!(removed, address(2));
+            assert!([own, others, anyway].iter().all(|part| (0.0..=1.0).contains(part)), "{scheduler}");
+            // What hashes keeps each client where it is, and a ring all but those of the backend that goes.
+            match scheduler {
+                Scheduler::Sh(_) | Scheduler::Dh => assert_eq!(anyway, 0.0, "{scheduler}"),
+                Scheduler::Mh(..) => assert!(anyway == 0.0 && own > 0.0 && others < 0.1, "{others}"),
+                Scheduler::RingHash(_) => assert_eq!((anyway, others), (0.0, 0.0)),
+                _ => {}
+            }
+        }
+    }
+}
