@@ -69,7 +69,7 @@ pub(crate) type RowId = u32;
 /// - a policy: its own rows, and the kinds that a selector new to the cluster matches; a policy with a block
 ///   new to the cluster cuts the address space anew, which looks at every Pod once;
 /// - memory: for a Pod 64 bytes by which verdicts find it, 112 of facts that they rarely ask for, and its entries in
-///   two tables, about 250 in all; for a row 16 to 32 bytes a peer that its rules name, where a namespace is one
+///   two tables, about 250 in all; for a row 13 to 26 bytes a peer that its rules name, where a namespace is one
 ///   peer and a kind of Pods another one only if labels are asked for: at most *R* × *C*, usually far fewer.
 #[derive(Debug, Clone)]
 pub struct Engine {

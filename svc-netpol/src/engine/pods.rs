@@ -8,7 +8,7 @@ use core::net::IpAddr;
 
 use svc_model::{ObjectRef, SmolStr};
 
-use super::slots::{MAX_TAG, Slots};
+use super::slots::Slots;
 use super::{Family, IdentId, KindId, Map, Slab};
 
 pub(crate) type PodId = u32;
@@ -86,7 +86,7 @@ fn tag_of(namespace: &str, name: &str) -> u32 {
     hasher.write(name.as_bytes());
     // Folded: the two halves of the hash are not equally good.
     let hash = hasher.finish();
-    ((hash ^ hash >> 32) as u32).min(MAX_TAG)
+    ((hash ^ hash >> 32) as u32).min(u32::MAX - 1)
 }
 
 impl Pods {
@@ -260,5 +260,41 @@ mod tests {
     #[test]
     fn an_entry_is_a_cache_line() {
         assert_eq!((size_of::<Option<PodEntry>>(), align_of::<PodEntry>()), (64, 64));
+    }
+
+    #[test]
+    fn names_of_any_length_are_told_apart() {
+        let names = [1, 49, 50, 51, 254, 255, 256, 300]
+            .into_iter()
+            .flat_map(|length| ["a", "b"].map(|last| "x".repeat(length - 1) + last));
+        let all: Vec<ObjectRef> = names
+            .flat_map(|name| ["one", "two"].map(|namespace| ObjectRef::new(namespace, &*name)))
+            .collect();
+        let mut pods = Pods::default();
+        for (reference, kind) in all.iter().zip(0..) {
+            let addresses = Box::default();
+            let facts = PodFacts {
+                reference: reference.clone(),
+                kind,
+                addresses,
+                host: None,
+                node: SmolStr::default(),
+            };
+            pods.insert([NO_IDENT; 2], facts, true);
+        }
+        let found = |pods: &Pods, reference: &ObjectRef| Some(pods.facts(pods.of(reference)?.0)?.kind);
+        for (reference, kind) in all.iter().zip(0..) {
+            assert_eq!(found(&pods, reference), Some(kind), "{reference}");
+        }
+        for reference in all.iter().step_by(2) {
+            assert!(pods.remove(reference).is_some());
+        }
+        for (reference, kind) in all.iter().zip(0..) {
+            assert_eq!(found(&pods, reference), (kind % 2 == 1).then_some(kind), "{reference}");
+        }
+        for reference in all.iter().skip(1).step_by(2) {
+            assert!(pods.remove(reference).is_some());
+        }
+        assert_eq!((pods.len(), pods.namespaces.len(), pods.namespace_ids.len()), (0, 0, 0));
     }
 }
