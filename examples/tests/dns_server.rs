@@ -297,4 +297,11 @@ async fn other_names_come_from_the_upstream() {
             "web.far.svc.example.org. 5 IN A 10.96.0.99",
         ]
     );
+
+    // One that does not serve the name refuses: CoreDNS gives the chain up to there.
+    let refusing = Running::start(&far, &["--zone", "example.net"]);
+    let server = Running::start(&near, &["--upstream", &refusing.address.to_string()]);
+    let chain = server.udp("far.shop.svc.cluster.local.", RecordType::A).await;
+    assert_eq!(chain.metadata.response_code, ResponseCode::NoError);
+    assert_eq!(lines(&chain.answers), ["far.shop.svc.cluster.local. 5 IN CNAME web.far.svc.example.org."]);
 }

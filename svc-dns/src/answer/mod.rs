@@ -42,7 +42,7 @@ pub enum Looked {
     /// Nobody is there to ask.
     #[default]
     Nobody,
-    /// The lookup failed.
+    /// The lookup could not be made. That a server was asked and answered SERVFAIL or REFUSED is an answer.
     Failed,
     /// An answer, perhaps a negative one.
     Answer {

@@ -66,7 +66,8 @@ impl Upstream {
         timeout(PATIENCE, exchange).await?
     }
 
-    /// Asks for the target of an ExternalName Service.
+    /// Asks for the target of an ExternalName Service. A server that refuses, fails or is silent has answered, as it has
+    /// for CoreDNS, whose own code for it is SERVFAIL: the chain is given up to there.
     pub(crate) async fn ask(&self, name: &Name, qtype: Type) -> Looked {
         let mut query = vec![0x5e, 0x7c, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
         query.extend_from_slice(name.wire());
@@ -76,11 +77,14 @@ impl Upstream {
         if answer.as_ref().is_some_and(|answer| answer.metadata.truncation) {
             answer = self.forward(&query, true).await.or(answer);
         }
-        let Some(answer) = answer else { return Looked::Failed };
+        let Some(answer) = answer else {
+            return Looked::Answer { rcode: Rcode::ServFail, truncated: false, answer: Vec::new() };
+        };
         let rcode = match answer.metadata.response_code {
             ResponseCode::NoError => Rcode::NoError,
             ResponseCode::NXDomain => Rcode::NxDomain,
-            _ => return Looked::Failed,
+            ResponseCode::Refused => Rcode::Refused,
+            _ => Rcode::ServFail,
         };
         let records = answer.answers.iter().filter_map(record).collect();
         Looked::Answer { rcode, truncated: answer.metadata.truncation, answer: records }
