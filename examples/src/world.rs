@@ -74,7 +74,12 @@ impl World {
 
     /// Every object that policies look at.
     pub fn policies(&self) -> Engine {
-        let mut engine = Engine::new(svc_netpol::Options::default());
+        self.policies_with(svc_netpol::Options::default())
+    }
+
+    /// Every object that policies look at, read as the options say.
+    pub fn policies_with(&self, options: svc_netpol::Options) -> Engine {
+        let mut engine = Engine::new(options);
         let _ = engine.apply_all(&self.objects());
         engine
     }

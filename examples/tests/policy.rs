@@ -144,6 +144,13 @@ fn the_tool_answers_with_text_and_exit_code() {
 }
 
 #[test]
+fn points_on_which_engines_disagree_are_read_as_told() {
+    let itself = ["frontend", "frontend", "1"];
+    assert_eq!(shop("check", &itself).1, 0);
+    assert_eq!(shop("check", &[&itself[..], &["--read", "self-traffic-evaluated"]].concat()).1, 1);
+}
+
+#[test]
 fn a_denial_is_explained_with_the_rule_that_comes_nearest() {
     let (text, code) = shop("explain", &["frontend", "database", "tcp/5432"]);
     assert_eq!(code, 1);

@@ -1,5 +1,7 @@
 //! `svc policy`: who may talk to whom, why, and what a change would change.
 
+mod reading;
+
 use std::io::Write;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -12,13 +14,17 @@ use svc_examples::output::{BAD, BOLD, DIM, Format, GOOD, Table, WARN, styled, wr
 use svc_examples::policy_page;
 use svc_examples::world::World;
 use svc_model::{IpFamily, Kind, ObjectRef, Protocol};
-use svc_netpol::{Connection, Endpoint, Engine, Flow, Group, Matrix, Reach, Traffic, Verdict};
+use svc_netpol::{Connection, Endpoint, Engine, Flow, Group, Matrix, Options, Reach, Traffic, Verdict};
+
+use reading::Reading;
 
 use crate::common::{InputArgs, OutputArgs, write_notes};
 
 /// Options of `svc policy`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
+    #[command(flatten)]
+    reading: Reading,
     #[command(subcommand)]
     command: Command,
 }
@@ -125,13 +131,14 @@ struct LintArgs {
 }
 
 pub(crate) fn run(args: &Args, out: &mut dyn Write) -> Result<ExitCode> {
+    let options = args.reading.options();
     match &args.command {
-        Command::Check(args) => check(args, out),
-        Command::Explain(args) => explain(args, out),
-        Command::Reach(args) => reach(args, out),
-        Command::Matrix(args) => matrix(args, out),
-        Command::Diff(args) => diff(args, out),
-        Command::Lint(args) => lint(args, out),
+        Command::Check(args) => check(args, options, out),
+        Command::Explain(args) => explain(args, options, out),
+        Command::Reach(args) => reach(args, options, out),
+        Command::Matrix(args) => matrix(args, options, out),
+        Command::Diff(args) => diff(args, options, out),
+        Command::Lint(args) => lint(args, options, out),
     }
 }
 
@@ -196,9 +203,9 @@ struct Answer {
     nearest: Vec<String>,
 }
 
-fn answer(args: &FlowArgs, nearest: usize) -> Result<(World, Verdict, Answer)> {
+fn answer(args: &FlowArgs, options: Options, nearest: usize) -> Result<(World, Verdict, Answer)> {
     let world = args.input.world()?;
-    let engine = world.policies();
+    let engine = world.policies_with(options);
     let from = End::parse(&world, &args.from, &args.input.namespace)?;
     let to = End::parse(&world, &args.to, &args.input.namespace)?;
     let flow = Flow::new(from.endpoint(), to.endpoint(), args.traffic);
@@ -215,8 +222,8 @@ fn answer(args: &FlowArgs, nearest: usize) -> Result<(World, Verdict, Answer)> {
     Ok((world, decision.verdict, answer))
 }
 
-fn check(args: &FlowArgs, out: &mut dyn Write) -> Result<ExitCode> {
-    let (_, verdict, answer) = answer(args, 0)?;
+fn check(args: &FlowArgs, options: Options, out: &mut dyn Write) -> Result<ExitCode> {
+    let (_, verdict, answer) = answer(args, options, 0)?;
     match args.output.output {
         Format::Table => {
             writeln!(out, "{} -> {} {}: {}", answer.from, answer.to, answer.traffic, colored(verdict))?;
@@ -226,8 +233,8 @@ fn check(args: &FlowArgs, out: &mut dyn Write) -> Result<ExitCode> {
     Ok(exit_code(verdict))
 }
 
-fn explain(args: &FlowArgs, out: &mut dyn Write) -> Result<ExitCode> {
-    let (world, verdict, answer) = answer(args, 3)?;
+fn explain(args: &FlowArgs, options: Options, out: &mut dyn Write) -> Result<ExitCode> {
+    let (world, verdict, answer) = answer(args, options, 3)?;
     match args.output.output {
         Format::Table => {
             writeln!(out, "{} -> {} {}: {}", answer.from, answer.to, answer.traffic, colored(verdict))?;
@@ -269,11 +276,11 @@ struct ReachRow {
     what: String,
 }
 
-fn reach(args: &ReachArgs, out: &mut dyn Write) -> Result<ExitCode> {
+fn reach(args: &ReachArgs, options: Options, out: &mut dyn Write) -> Result<ExitCode> {
     let world = args.input.world()?;
     let family = family(&world, args.family);
     let pod = world.pod(&args.pod, &args.input.namespace)?.object_ref();
-    let exposure = world.policies().exposure(&pod, family);
+    let exposure = world.policies_with(options).exposure(&pod, family);
     let exposure = exposure.with_context(|| format!("Pod {pod} has no {family} address"))?;
     let rows = |list: &[Reach]| -> Vec<ReachRow> {
         let row =
@@ -310,9 +317,9 @@ fn reach(args: &ReachArgs, out: &mut dyn Write) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn matrix(args: &MatrixArgs, out: &mut dyn Write) -> Result<ExitCode> {
+fn matrix(args: &MatrixArgs, options: Options, out: &mut dyn Write) -> Result<ExitCode> {
     let world = args.input.world()?;
-    let engine = world.policies();
+    let engine = world.policies_with(options);
     let family = family(&world, args.family);
     let matrix = engine.matrix(family);
     match args.output {
@@ -382,10 +389,10 @@ struct ChangeRow {
     because: String,
 }
 
-fn diff(args: &DiffArgs, out: &mut dyn Write) -> Result<ExitCode> {
+fn diff(args: &DiffArgs, options: Options, out: &mut dyn Write) -> Result<ExitCode> {
     let before = args.input.world().context("before")?;
     let after = InputArgs { filename: args.to.clone(), ..args.input.clone() }.world().context("after")?;
-    let (old, new) = (before.policies(), after.policies());
+    let (old, new) = (before.policies_with(options.clone()), after.policies_with(options));
     let mut families = before.families();
     families.extend(after.families());
     families.sort();
@@ -445,9 +452,9 @@ struct FindingRow {
     finding: String,
 }
 
-fn lint(args: &LintArgs, out: &mut dyn Write) -> Result<ExitCode> {
+fn lint(args: &LintArgs, options: Options, out: &mut dyn Write) -> Result<ExitCode> {
     let world = args.input.world()?;
-    let findings = world.policies().lint();
+    let findings = world.policies_with(options).lint();
     let rows: Vec<FindingRow> = findings
         .iter()
         .map(|finding| FindingRow {
